@@ -1,0 +1,10 @@
+"""The enumerations of abi.h as Python enums, and the sizes of its structs."""
+
+from uprobe_core.abi cimport effects_t, insn_t, plan_t, regs_t
+
+SIZES = {
+    "insn_t": sizeof(insn_t),
+    "effects_t": sizeof(effects_t),
+    "regs_t": sizeof(regs_t),
+    "plan_t": sizeof(plan_t),
+}

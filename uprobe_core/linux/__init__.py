@@ -1,0 +1,1 @@
+"""The kernel: one thin wrapper per facility."""

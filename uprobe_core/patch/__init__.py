@@ -1,0 +1,1 @@
+"""The target's text: slots, arenas, sites, verified writes."""

@@ -1,0 +1,1 @@
+"""The status codes of status.h as a Python enum."""

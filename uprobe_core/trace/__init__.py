@@ -1,0 +1,1 @@
+"""The engine: tasks, stops, hits and the loop that serves them."""

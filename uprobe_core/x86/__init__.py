@@ -1,0 +1,1 @@
+"""Instructions: bytes and registers in, bytes and registers out. No system calls, no allocation."""
