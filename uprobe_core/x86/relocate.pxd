@@ -24,3 +24,9 @@ cdef int plan_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int mod
 # reach of what it must reach. A plan that needs no slot may be given one all the same: its slot then does the same
 # without the tracer.
 cdef int plan_place(plan_t *plan, uint64_t ip, uint64_t slot_ip) noexcept nogil
+
+# The Python face of a plan.
+cdef class Plan:
+    cdef plan_t plan
+    cdef uint64_t site_ip
+    cdef uint64_t slot_vaddr
