@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from uprobes.errors import MemoryFault
+
 if TYPE_CHECKING:
     from uprobes.hit import Hit
 
@@ -35,7 +37,7 @@ def _string(hit: Hit, index: int) -> Value:
     """The text, with what is not UTF-8 escaped; None where the pointer leads nowhere."""
     try:
         text = hit.memory.read_cstring(hit.args[index], STRING_LIMIT + 1)
-    except OSError:
+    except MemoryFault:
         return None
     more = "…" if len(text) > STRING_LIMIT else ""
     return text[:STRING_LIMIT].decode(errors="backslashreplace") + more
