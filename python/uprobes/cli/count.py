@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -48,15 +49,8 @@ def print_counts(session: Session, as_json: bool) -> None:
     rows.sort(key=lambda row: -row[1].hits)
     print_table(
         ["hits", "function", "module", "mode"],
-        [(site.hits, name_place(site), site.module, site.mode) for _, site in rows if site.hits],
+        [(site.hits, site.name, Path(site.module).name, site.mode) for _, site in rows if site.hits],
     )
-
-
-def name_place(site: Site) -> str:
-    """A site as people write it: `malloc`, `malloc+0x4`, or its address where it has no name."""
-    if site.symbol is None:
-        return hex(site.address)
-    return f"{site.symbol}+{site.offset:#x}" if site.offset else site.symbol
 
 
 def describe_site(site: Site) -> dict[str, object]:
@@ -67,5 +61,5 @@ def describe_site(site: Site) -> dict[str, object]:
         "offset": site.offset,
         "address": hex(site.address),
         "mode": site.mode,
-        "refusal": None if site.refusal is None else site.refusal.name.lower(),
+        "refusal": site.refusal and site.refusal.name.lower(),
     }

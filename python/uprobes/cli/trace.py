@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from uprobes.cli.arguments import Call
-from uprobes.cli.count import describe_site, name_place
+from uprobes.cli.count import describe_site
 from uprobes.cli.options import TargetCommand, target_options
 from uprobes.cli.output import print_object
 from uprobes.cli.session import SessionEnded, open_session
@@ -52,7 +52,7 @@ class Printer:
         if self.first_ns is None:
             self.first_ns = hit.time_ns
         seconds = (hit.time_ns - self.first_ns) / 1e9
-        sys.stdout.write(f"{seconds:11.6f}  {hit.tid:>7}  {name_place(hit.site)}({call.show(values)})\n")
+        sys.stdout.write(f"{seconds:11.6f}  {hit.tid:>7}  {hit.site.name}({call.show(values)})\n")
         sys.stdout.flush()
 
 
