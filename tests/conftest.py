@@ -1,9 +1,11 @@
 """Fixtures that every test may use: victims, and an ordinary user's rights."""
 
+import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.process import COMMAND, ENVIRONMENT, call_as_user
 from tests.victim import Victim, VictimBuilder
 
 
@@ -27,3 +29,20 @@ def victim(builder: VictimBuilder) -> Iterator[Callable[..., Victim]]:
     yield start
     for one in started:
         one.kill()
+
+
+@pytest.fixture
+def uprobes_cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command with the arguments and returns what it did; never more than a minute."""
+
+    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        usual = {"capture_output": True, "text": True, "timeout": 60, "env": ENVIRONMENT}
+        return subprocess.run([*COMMAND, *map(str, arguments)], **usual | options, check=False)
+
+    return run
+
+
+@pytest.fixture
+def as_user() -> Callable[[Callable[[], object]], object]:
+    """Calls a function in a child process that has an ordinary user's rights, and returns its result."""
+    return call_as_user
