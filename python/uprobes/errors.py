@@ -69,7 +69,8 @@ class SpecError(UprobeError, ValueError):
 
     def __init__(self, text: str, position: int, fact: str, *, hint: str | None = None) -> None:
         """`fact` says what is wrong at `position`."""
-        super().__init__(f"bad probe specification {text!r} at character {position}: {fact}", hint=hint)
+        shown = text if len(text) <= 80 else text[:80] + "…"
+        super().__init__(f"bad probe specification {shown!r} at character {position}: {fact}", hint=hint)
         self.text = text
         self.position = position
 
