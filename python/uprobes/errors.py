@@ -54,12 +54,14 @@ class UprobeError(Exception):
 
 
 class DecodeError(UprobeError, ValueError):
-    """The bytes are not an instruction. `offset` is the first byte, in `code`, that cannot belong to one."""
+    """Bytes that are not an instruction, or arguments that the decoder cannot use.
 
-    def __init__(self, code: bytes, offset: int, reason: str, *, hint: str | None = None) -> None:
-        """`reason` is the fact, as `the instruction needs more bytes`."""
-        shown = code[:15].hex(" ") or "no bytes"
-        super().__init__(f"cannot decode {shown} at byte {offset}: {reason}", hint=hint)
+    `code` are the bytes that were looked at, `offset` the first of them that cannot belong to an instruction.
+    """
+
+    def __init__(self, fact: str, *, code: bytes = b"", offset: int = 0, hint: str | None = None) -> None:
+        """`fact` is the whole message but for the hint."""
+        super().__init__(fact, hint=hint)
         self.code = code
         self.offset = offset
 

@@ -29,7 +29,8 @@ def _failure(reason: int | str, code: object, looked: int, address: int, bits: i
     assert isinstance(code, bytes)
     shown = code[:looked].hex(" ") or "nothing"
     byte = f", at byte {looked - 1}" if looked else ""
-    return DecodeError(f"cannot decode {shown} at {address:#x} ({bits}-bit){byte}: {_REASONS[status(reason)]}")
+    fact = f"cannot decode {shown} at {address:#x} ({bits}-bit){byte}: {_REASONS[status(reason)]}"
+    return DecodeError(fact, code=code[:looked], offset=max(looked - 1, 0))
 
 
 set_failure(_failure)

@@ -13,7 +13,6 @@ import weakref
 from typing import TYPE_CHECKING, TypeVar
 
 from uprobe_core.linux import spawn as core_spawn
-from uprobe_core.x86.decode import host_options
 from uprobes.errors import ProbeRefused, TargetGone, UprobeError
 from uprobes.hit import Memory, Registers
 from uprobes.owner import Owner
@@ -48,7 +47,7 @@ class Target:
         self._failure: BaseException | None = None
         self._kept = False
         self._at_entry = threading.Event()
-        self._owner = Owner(pid, host_options(64), self)
+        self._owner = Owner(pid, self)
         self._sites = SiteTable(self._owner, pid)
 
     # ---- life

@@ -36,6 +36,11 @@ from uprobe_core.trace.world cimport (
     engine_leave, task_halt, task_release, world_resume, world_seize, world_stop,
 )
 
+from uprobe_core.x86.decode cimport DECODE_64
+
+cdef extern from "decode_options.h" nogil:
+    uint32_t decode_host_vendor()
+
 BELL = LOOP_BELL
 HIT = LOOP_HIT
 EXEC = LOOP_EXEC
@@ -158,13 +163,15 @@ cdef class Tracer:
     cdef bint started
     cdef object ringable
 
-    def __cinit__(self, pid_t pid, uint32_t decode_options):
+    def __cinit__(self, pid_t pid):
+        # The processor that the target runs on is the one that we run on.
+        cdef uint32_t options = DECODE_64 | decode_host_vendor()
         memset(&self.engine, 0, sizeof(engine_t))
         self.engine.pid = pid
         self.engine.processor = -1
         self.engine.until_follow = 1
         self.engine.text.mem_fd = -1
-        if tasks_make(&self.engine.tasks) < 0 or text_make(&self.engine.text, -1, decode_options) < 0:
+        if tasks_make(&self.engine.tasks) < 0 or text_make(&self.engine.text, -1, options) < 0:
             raise MemoryError("tracer: no memory for its tables")
 
     def __dealloc__(self):
