@@ -204,6 +204,7 @@ enum plan_way {
     WAY_PUSHF,
     WAY_LEAVE,
     WAY_IN_PLACE,   /* the original bytes are put back for one step, all threads stopped */
+    WAY_POPF,       /* the slot does it, unless it would set the trap flag */
     WAY_COUNT
 };
 
@@ -216,7 +217,8 @@ enum plan_way {
  * segment base. */
 enum plan_place { PLACE_NONE, PLACE_ANY, PLACE_NEAR, PLACE_BELOW };
 
-/* How a slot is laid out. J(x) is a jump to x: 5 bytes within reach, else 14; neither a register nor a flag changes. */
+/* How a slot is laid out. J(x) is a jump to x: 5 bytes within reach, else 6 and the address in the slot's last bytes;
+ * neither a register nor a flag changes. */
 enum slot_form {
     FORM_NONE,
     FORM_COPY,          /* copy; J(next) */

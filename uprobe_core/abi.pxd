@@ -201,6 +201,7 @@ cdef extern from "abi.h" nogil:
         WAY_PUSHF
         WAY_LEAVE
         WAY_IN_PLACE
+        WAY_POPF
         WAY_COUNT
 
     const unsigned int OPERAND_NONE
