@@ -1,0 +1,21 @@
+"""Stopping and resuming tasks on purpose, and leaving a target."""
+
+from posix.types cimport pid_t
+
+from uprobe_core.trace.engine cimport engine_t
+
+# Seizes every thread of the target; running threads do not notice. 0, or -errno of the first one that refused.
+cdef int world_seize(engine_t *engine) noexcept nogil
+
+# Stops every task at a point where no hit and no step is under way. `deadline_ms` bounds it (a vfork parent cannot be
+# stopped before its child has executed or ended: it is in the kernel, and nowhere near a site). 0, or -errno.
+cdef int world_stop(engine_t *engine, int deadline_ms) noexcept nogil
+cdef int world_resume(engine_t *engine) noexcept nogil
+
+# The same for one task. -ETIMEDOUT: it does not stop now.
+cdef int task_halt(engine_t *engine, pid_t tid, int deadline_ms) noexcept nogil
+cdef int task_release(engine_t *engine, pid_t tid) noexcept nogil
+
+# Takes everything back and lets go of all tasks. The target runs on as if never traced. unmap_gadget: address of a
+# `syscall` instruction for unmapping the arenas; 0: they stay.
+cdef int engine_leave(engine_t *engine, unsigned long unmap_gadget) noexcept nogil
