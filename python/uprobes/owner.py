@@ -6,6 +6,7 @@ for a posted piece of work, for a hit that has a callback, and when the target e
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections import deque
@@ -72,16 +73,15 @@ class Owner(threading.Thread):
     def close(self, leave: Callable[[], None]) -> None:
         """Run `leave` in the owner thread as its last piece of work."""
 
-        def work() -> None:
-            self._closing = True
-            leave()
-
-        try:
-            self.call(work)
-        except TargetGone:
-            return
+        with contextlib.suppress(TargetGone):
+            self.call(lambda: self.end(leave))
         if threading.current_thread() is not self:
             self.join()
+
+    def end(self, leave: Callable[[], None]) -> None:
+        """In the owner thread: run `leave`, and be done."""
+        self._closing = True
+        leave()
 
     def run(self) -> None:
         """The thread's body: the tracer's loop and what it comes out for."""

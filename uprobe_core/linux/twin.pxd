@@ -39,3 +39,6 @@ cdef int twin_call(twin_t *twin, twin_function_t function, void *argument) noexc
 
 # Ends the twin and removes the bell.
 cdef void twin_stop(twin_t *twin) noexcept nogil
+
+# Whether the host has died; the function that the twin runs then has to return.
+cdef bint twin_host_is_gone(const twin_t *twin) noexcept nogil

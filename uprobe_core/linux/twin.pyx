@@ -16,6 +16,9 @@ cdef extern from "linux/handover.h" nogil:
     void word_store(int *word, int value)
     int word_exchange_if(int *word, int before, int after)
 
+cdef extern from * nogil:
+    void *__builtin_frame_address(unsigned int level)
+
 cdef extern from "<sched.h>" nogil:
     int clone(int (*entry)(void *) noexcept nogil, void *stack, int flags, void *argument,
               pid_t *parent_tid, void *tls, int *child_tid)
@@ -60,9 +63,9 @@ cdef enum twin_word:
 
 cdef void host_died(int signal) noexcept nogil:
     # All twins share this memory: ours is at the foot of the stack that we run on.
-    cdef int here
-    cdef twin_t *twin = (<twin_t **>(<uintptr_t>&here & ~<uintptr_t>(STACK_BYTES - 1)))[0]
-    twin.host_is_gone = 1
+    cdef uintptr_t here = <uintptr_t>__builtin_frame_address(0)
+    cdef twin_t *twin = (<twin_t **>(here & ~<uintptr_t>(STACK_BYTES - 1)))[0]
+    word_store(&twin.host_is_gone, 1)
     word_exchange_if(&twin.word, TWIN_DONE, TWIN_ORPHAN)
     bell_ring(&twin.bell)
 
@@ -89,7 +92,7 @@ cdef int twin_main(void *argument) noexcept nogil:
     futex_wake(&twin.word)
     while True:
         word = word_load(&twin.word)
-        if twin.host_is_gone:
+        if word_load(&twin.host_is_gone):
             twin.orphaned(twin.orphaned_argument)
             bell_remove(&twin.bell)
             syscall(SYS_exit, <long>0)
@@ -157,3 +160,7 @@ cdef void twin_stop(twin_t *twin) noexcept nogil:
     syscall(SYS_wait4, <long>twin.pid, NULL, <long>__WALL, NULL)
     munmap(twin.stack, 2 * STACK_BYTES)
     twin.pid = 0
+
+
+cdef bint twin_host_is_gone(const twin_t *twin) noexcept nogil:
+    return word_load(&twin.host_is_gone)

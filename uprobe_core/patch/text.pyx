@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from uprobe_core.abi cimport (
-    INSN_MAX, PLACE_NEAR, PLACE_NONE, PLAN_ONE_STOP, REFUSAL_CHANGED, REFUSAL_NONE, REFUSAL_NOT_EXECUTABLE,
+    INSN_MAX, PLACE_BELOW, PLACE_NEAR, PLACE_NONE, PLAN_ONE_STOP, REFUSAL_CHANGED, REFUSAL_NONE, REFUSAL_NOT_EXECUTABLE,
     REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE, SLOT_SIZE, insn_t, plan_t,
 )
 from uprobe_core.linux.memory cimport memory_read_some, memory_write
@@ -25,7 +25,6 @@ cdef enum:
     PAGE = 4096
     BREAKPOINT = 0xcc
     WRITE_BYTES = 4096    # slots are written in runs
-    USER_END = 1 << 47
 
 # A near slot must reach, and be reached from, everything with a rel32: ±2 GiB less room for both ends.
 cdef enum:
@@ -114,13 +113,15 @@ cdef int insertion_plan(text_t *text, insertion_t *wish, int mode, int strategy,
 
 
 cdef uint32_t plan_slot_take(text_t *text, const plan_t *plan, uint64_t vaddr) noexcept nogil:
-    cdef uint64_t low = 0, high = USER_END
+    cdef uint64_t low = 0, high = ~<uint64_t>0
     cdef uint64_t first, last
     if plan.place == PLACE_NEAR:
         first = min(vaddr, plan.reach_vaddr)
         last = max(vaddr, plan.reach_vaddr)
         low = last - REACH if last > REACH else 0
         high = first + REACH
+    elif plan.place == PLACE_BELOW:
+        high = vaddr
     return arena_slot_take(&text.arenas, low, high)
 
 

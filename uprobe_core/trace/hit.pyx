@@ -21,7 +21,7 @@ cdef enum:
     ACCESS_MAX = 4
 
 
-cdef void place_fill(const engine_t *engine, const site_t *site, place_t *place) noexcept nogil:
+cdef void place_fill(const engine_t *engine, site_t *site, place_t *place) noexcept nogil:
     place.ip = site.vaddr
     place.slot_ip = 0 if site.slot == SLOT_NONE else slot_vaddr(&engine.text.arenas, site.slot)
     place.kind = site.plan
@@ -52,8 +52,7 @@ cdef int hit_serve(engine_t *engine, task_t *task, site_t *site) noexcept nogil:
     return hit_resume(engine, task, site, NULL)
 
 
-cdef int hit_emulate(engine_t *engine, task_t *task, const site_t *site, const place_t *place,
-                     regs_t *regs) noexcept nogil:
+cdef int hit_emulate(task_t *task, const place_t *place, regs_t *regs) noexcept nogil:
     """Does in registers and memory what the instruction does. Where its memory cannot be had it would fault: the task
     runs it in its slot, and the processor says how."""
     cdef regs_t before = regs[0]
@@ -78,7 +77,7 @@ cdef int hit_emulate(engine_t *engine, task_t *task, const site_t *site, const p
     return <int>(status if status < 0 else regs_set(task.tid, regs))
 
 
-cdef int step_begin(engine_t *engine, task_t *task, const place_t *place, regs_t *regs) noexcept nogil:
+cdef int step_begin(task_t *task, const place_t *place, regs_t *regs) noexcept nogil:
     cdef regs_t own
     cdef long status = 0
     task.flags |= TASK_STEPPING
@@ -111,14 +110,14 @@ cdef int hit_resume(engine_t *engine, task_t *task, site_t *site, regs_t *regs) 
             regs.rip = emulate_ip(&place)
             status = regs_set(task.tid, regs)
     elif site.state & SITE_STEP:
-        return step_begin(engine, task, &place, regs)
+        return step_begin(task, &place, regs)
     else:
         if regs == NULL:
             regs = &own
             status = regs_get(task.tid, regs)
             regs.rip = site.vaddr
         if status == 0:
-            status = hit_emulate(engine, task, site, &place, regs)
+            status = hit_emulate(task, &place, regs)
     return <int>(status if status < 0 else task_cont(task.tid, 0))
 
 

@@ -8,8 +8,9 @@ from uprobe_core.linux.doorbell cimport bell_reset
 from uprobe_core.linux.memory cimport memory_read
 from uprobe_core.linux.ptrace cimport (
     PTRACE_EVENT_EXEC, PTRACE_EVENT_STOP, SI_KERNEL, ip_get, ip_set, siginfo_get, siginfo_set, siginfo_t, task_cont, task_detach,
-    task_listen,
+    task_listen, task_step,
 )
+from uprobe_core.linux.twin cimport twin_host_is_gone
 from uprobe_core.linux.wait cimport (
     CLD_EXITED, SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU, stop_consume, stop_event, stop_is_end, stop_signal, stop_t,
     stop_wait_any,
@@ -146,7 +147,7 @@ cdef int stop_serve(engine_t *engine, const stop_t *stop) noexcept nogil:
         return task_exec(engine, task)
     elif event:
         # An interruption that came late, or the parent's side of a fork or clone: the child reports by itself.
-        status = <int>task_cont(stop.tid, 0)
+        status = <int>(task_step(stop.tid, 0) if task.flags & TASK_STEPPING else task_cont(stop.tid, 0))
     elif signal == SIGTRAP:
         engine.stops += 1
         engine.until_follow -= 1
@@ -176,7 +177,7 @@ cdef int loop_run(engine_t *engine) noexcept nogil:
     cdef int status
     while True:
         status = stop_wait_any(&stop)
-        if engine.twin.host_is_gone:
+        if twin_host_is_gone(&engine.twin):
             return LOOP_ORPHANED
         if status == -EINTR:
             continue

@@ -19,7 +19,7 @@ from uprobe_core.linux.doorbell cimport bell_ring
 from uprobe_core.linux.memory cimport memory_read, memory_read_some, memory_write
 from uprobe_core.linux.remote_call cimport remote_begin, remote_end, remote_syscall, remote_t
 from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
-from uprobe_core.patch.arenas cimport arena_add, slot_vaddr
+from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t
 from uprobe_core.patch.text cimport (
     image_t, insertion_t, text_arm, text_disarm, text_drop, text_insert, text_make,
@@ -285,8 +285,8 @@ cdef class Tracer:
 
     def drop(self, const uint32_t[::1] sites):
         """Forget disarmed sites. Their slots stay taken: a thread may still be in one."""
-        cdef size_t i
-        for i in range(<size_t>sites.shape[0]):
+        cdef Py_ssize_t i
+        for i in range(sites.shape[0]):
             site_at(&self.engine.text.sites, sites[i]).state &= ~<uint64_t>SITE_LIVE
 
     def site(self, uint32_t number):
@@ -303,8 +303,8 @@ cdef class Tracer:
     def hits_sum(self, const uint32_t[::1] sites):
         """The counts of many sites, summed; any thread."""
         cdef uint64_t total = 0
-        cdef size_t i
-        for i in range(<size_t>sites.shape[0]):
+        cdef Py_ssize_t i
+        for i in range(sites.shape[0]):
             total += site_at(&self.engine.text.sites, sites[i]).hits
         return total
 
@@ -326,6 +326,17 @@ cdef class Tracer:
         """Take a mapping of the target in as slots."""
         if arena_add(&self.engine.text.arenas, vaddr, size) < 0:
             raise MemoryError(f"no memory for the slots of an arena of {size} bytes")
+
+    def reserve_slot(self, uint64_t vaddr):
+        """Keep the slot at the start of the arena at `vaddr` from being given out."""
+        arena_slot_take(&self.engine.text.arenas, vaddr, vaddr + self.arena_size(vaddr))
+
+    cdef uint64_t arena_size(self, uint64_t vaddr):
+        cdef uint32_t i
+        for i in range(self.engine.text.arenas.count):
+            if self.engine.text.arenas.arenas[i].vaddr == vaddr:
+                return self.engine.text.arenas.arenas[i].size
+        return 0
 
     def arenas(self):
         """(address, bytes, free slots) of each arena."""

@@ -19,17 +19,17 @@ from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, site_find
 from uprobe_core.patch.text cimport text_disarm
 from uprobe_core.trace.engine cimport LOOP_ENDED, LOOP_EXEC, LOOP_NONE
-from uprobe_core.trace.hit cimport slot_leave
+from uprobe_core.trace.hit cimport slot_leave, step_abort
 from uprobe_core.trace.loop cimport stop_is_hit_taken_back, stop_serve
-from uprobe_core.trace.tasks cimport TASK_HELD, task_add, task_find, task_t
+from uprobe_core.trace.tasks cimport TASK_HELD, TASK_STEPPING, task_add, task_find, task_t
 
 cdef extern from "<dirent.h>" nogil:
     ctypedef struct DIR:
         pass
-    ctypedef struct dirent:
+    ctypedef struct dirent_t "struct dirent":
         char *d_name
     DIR *opendir(const char *path)
-    dirent *readdir(DIR *directory)
+    dirent_t *readdir(DIR *directory)
     int closedir(DIR *directory)
 
 cdef extern from "<sys/syscall.h>" nogil:
@@ -49,7 +49,7 @@ cdef int world_seize(engine_t *engine) noexcept nogil:
     """Threads may be born during a scan; those of a seized thread come by themselves, so scans converge."""
     cdef char path[64]
     cdef DIR *directory
-    cdef dirent *entry
+    cdef dirent_t *entry
     cdef pid_t tid
     cdef long status
     cdef int refused = 0
@@ -139,6 +139,10 @@ cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
         task = task_find(&engine.tasks, tid)
         if task == NULL:
             return -ESRCH
+        if task.flags & TASK_STEPPING:
+            status = step_abort(engine, task)
+            if status < 0:
+                return status
         task.status = stop.status
         task.flags |= TASK_HELD
         held[0] = True

@@ -1,0 +1,203 @@
+"""The processor as the judge: an instruction runs natively and out of line from one state, and both must end alike."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from uprobe_core.x86.rehearsal import Rehearsal
+from uprobe_core.x86.relocate import Plan, plan
+from uprobes.selftest.registers import GENERAL, register_get, register_set, registers_unpack
+from uprobes.selftest.sandbox import DATA_ALIAS_VADDR, DATA_VADDR, PAGE, SITE_IP, SLOTS, STACK_VADDR, Sandbox, SandboxError, Stop
+from uprobes.selftest.state import IMAGE_SIZE, State, state_load
+
+COMPARED = (*GENERAL, "rip", "eflags", "fs_base", "gs_base", "cs", "ss", "ds", "es", "fs", "gs")
+_SITE_PAGE = SITE_IP // PAGE * PAGE
+_RF = 0x1_0000
+_X87_LAST = slice(6, 24)  # opcode, ip and operand of the last x87 instruction
+_XSAVE_HEADER = slice(512, 576)  # which parts are in their initial state: an optimisation, not a value
+_STEP_LIMIT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to run an instruction out of line."""
+
+    mode: str
+    rip: str
+    reach: str
+    slot: str
+
+    def __str__(self) -> str:
+        return f"{self.mode}, rip {self.rip}, reach {self.reach}, slot {self.slot}"
+
+
+VARIANTS = (
+    Variant("trap", "auto", "near", "near"),
+    Variant("trap", "displacement", "near", "near"),
+    Variant("trap", "auto", "any", "far above"),
+    Variant("step", "auto", "near", "near"),
+    Variant("step", "auto", "any", "far below"),
+    Variant("step", "scratch", "near", "far above"),
+    Variant("step", "segment", "near", "far below"),
+    Variant("step", "segment", "near", "below"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All that an instruction can have changed, and the fault that it raised (0 for none)."""
+
+    signal: int
+    code: int
+    address: int
+    registers: bytes
+    xstate: bytes
+    data: bytes
+    stack: bytes
+
+    def differences(self, other: Result) -> list[str]:
+        """What is not equal, in words; empty when all is."""
+        found = [
+            f"{name} {getattr(self, name):#x} != {getattr(other, name):#x}"
+            for name in ("signal", "code", "address")
+            if getattr(self, name) != getattr(other, name)
+        ]
+        if self.registers != other.registers:
+            ours, theirs = registers_unpack(self.registers), registers_unpack(other.registers)
+            found += [f"{n} {ours[n]:#x} != {theirs[n]:#x}" for n in COMPARED if ours[n] != theirs[n]]
+        for name in ("xstate", "data", "stack"):
+            found += _image_differences(name, getattr(self, name), getattr(other, name))
+        return found
+
+
+def _image_differences(name: str, ours: bytes, theirs: bytes) -> list[str]:
+    if ours == theirs:
+        return []
+    offsets = [i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]]
+    first = offsets[0]
+    return [f"{len(offsets)} bytes of {name} from +{first:#x}: {ours[first]:#x} != {theirs[first]:#x}"]
+
+
+class Judge:
+    """Runs instructions in a sandbox, natively and out of line."""
+
+    def __init__(self, sandbox: Sandbox, options: int) -> None:
+        self._sandbox = sandbox
+        self._options = options
+
+    def native(self, code: bytes, state: State) -> Result:
+        """Where it stands, with an int3 at every place to which it can go."""
+        page = b"\xcc" * (SITE_IP - _SITE_PAGE) + code
+        self._sandbox.write(_SITE_PAGE, page + b"\xcc" * (PAGE - len(page)))
+        state_load(self._sandbox, state)
+        stop = self._sandbox.run(register_set(state.registers, "rip", SITE_IP))
+        self._sandbox.write(SITE_IP, b"\xcc" * len(code))
+        return self._result(stop, _landed(stop))
+
+    def plans(self, code: bytes) -> Iterator[tuple[Variant, Plan]]:
+        """The variants that differ for this instruction, each with its plan, refused or not."""
+        seen = set()
+        for variant in VARIANTS:
+            made = plan(code, SITE_IP, None, mode=variant.mode, rip=variant.rip, reach=variant.reach, options=self._options)
+            key = (made.kind, made.copy_length, made.place, made.strategy, variant.slot, made.refusal)
+            if key not in seen:
+                seen.add(key)
+                yield variant, made
+
+    def out_of_line(self, code: bytes, state: State, variant: Variant) -> Result:
+        """As the tracer would do it. The plan must not be a refused one."""
+        made = plan(
+            code,
+            SITE_IP,
+            SLOTS[variant.slot],
+            mode=variant.mode,
+            rip=variant.rip,
+            reach=variant.reach,
+            options=self._options,
+        )
+        state_load(self._sandbox, state)
+        self._sandbox.write(SLOTS[variant.slot], made.slot.ljust(32, b"\xcc"))
+        hit = Rehearsal(made)
+        registers = register_set(state.registers, "rip", SITE_IP)
+        if made.kind & 0x80:
+            return self._one_stop(hit, made, registers)
+        return self._stepped(hit, registers)
+
+    def _one_stop(self, hit: Rehearsal, made: Plan, registers: bytes) -> Result:
+        if hit.sets_ip():
+            registers = register_set(registers, "rip", hit.emulate_ip())
+        else:
+            registers = self._emulated(hit, registers)
+        stop = self._sandbox.run(registers)
+        if stop.signal == signal.SIGTRAP:
+            return self._result(stop, _landed(stop))
+        outcome, registers = hit.resolve(stop.registers, self._options)
+        if outcome == "failed" and not _in_slot(stop, made):
+            registers = stop.registers  # faulted where the instruction led
+        elif outcome != "back":
+            raise SandboxError(f"a fault in the slot was resolved as {outcome}: {made!r}")
+        return self._result(stop, registers)
+
+    def _emulated(self, hit: Rehearsal, registers: bytes) -> bytes:
+        outcome, after = hit.emulate(registers)
+        if outcome == "read":
+            vaddr, size = hit.read
+            outcome, after = hit.emulate(registers, self._sandbox.read(vaddr, size))
+        if outcome == "done":
+            self._write(hit)
+        return after
+
+    def _stepped(self, hit: Rehearsal, registers: bytes) -> Result:
+        registers = hit.begin(registers)
+        for _ in range(_STEP_LIMIT):
+            stop = self._sandbox.run(registers, step=True)
+            if stop.signal != signal.SIGTRAP:
+                return self._result(stop, hit.abort(stop.registers))
+            outcome, registers = hit.finish(stop.registers)
+            if outcome == "done":
+                self._write(hit)
+                stop = self._sandbox.run(registers)
+                return self._result(stop, _landed(stop))
+            if outcome == "failed":
+                raise SandboxError(f"the step ended at 0x{register_get(stop.registers, 'rip'):x}")
+        raise SandboxError(f"not finished after {_STEP_LIMIT} steps")
+
+    def _write(self, hit: Rehearsal) -> None:
+        if hit.write is not None:
+            self._sandbox.write(*hit.write)
+
+    def _result(self, stop: Stop, registers: bytes) -> Result:
+        """stop: of which only the fault counts; registers: as they would be seen at the original address."""
+        faulted = stop.signal not in (0, signal.SIGTRAP)
+        xstate = bytearray(self._sandbox.xstate())
+        for part in (_X87_LAST, _XSAVE_HEADER):
+            xstate[part] = bytes(part.stop - part.start)
+        registers = register_set(registers, "eflags", register_get(registers, "eflags") & ~_RF)
+        registers = register_set(registers, "orig_rax", 0)
+        return Result(
+            stop.signal if faulted else 0,
+            stop.code if faulted else 0,
+            _fault_address(stop) if faulted else 0,
+            registers,
+            bytes(xstate),
+            self._sandbox.read(DATA_VADDR, IMAGE_SIZE) + self._sandbox.read(DATA_ALIAS_VADDR, IMAGE_SIZE),
+            self._sandbox.read(STACK_VADDR, IMAGE_SIZE),
+        )
+
+
+def _in_slot(stop: Stop, made: Plan) -> bool:
+    return made.slot_ip is not None and 0 <= register_get(stop.registers, "rip") - made.slot_ip < len(made.slot)
+
+
+def _landed(stop: Stop) -> bytes:
+    """Registers before the int3 that ended a run."""
+    if stop.signal != signal.SIGTRAP:
+        return stop.registers
+    return register_set(stop.registers, "rip", register_get(stop.registers, "rip") - 1)
+
+
+def _fault_address(stop: Stop) -> int:
+    """The address of the fault; 0 for signals whose address is that of the instruction, which the tracer rebases."""
+    return 0 if stop.signal in (signal.SIGFPE, signal.SIGILL, signal.SIGTRAP) else stop.address

@@ -1,0 +1,229 @@
+"""The sites of one target: inserting places as sites, arming and disarming them, and whose they are.
+
+Everything that touches the target is handed to the owner thread in batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from array import array
+from collections import Counter
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+from uprobe_core.abi import plan_place, probe_mode, rip_strategy
+from uprobe_core.status import status as core_status
+from uprobes.areas import REACH, Areas
+from uprobes.boundaries import is_boundary
+from uprobes.errors import NoRoom
+from uprobes.process import Mapping, mapping_at, read_mappings
+from uprobes.refusal import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from uprobe_core.trace.tracer import Tracer
+    from uprobes.owner import Owner
+    from uprobes.place import Place
+    from uprobes.probe import Probe
+
+MODES = {"auto": probe_mode.MODE_AUTO, "step": probe_mode.MODE_STEP, "trap": probe_mode.MODE_TRAP}
+STRATEGIES = {
+    "auto": rip_strategy.RIP_AUTO,
+    "scratch": rip_strategy.RIP_SCRATCH,
+    "segment": rip_strategy.RIP_SEGMENT,
+    "displacement": rip_strategy.RIP_DISPLACEMENT,
+}
+
+
+class Insertion(NamedTuple):
+    """What became of places: the engine's site numbers, and why some have none (by index)."""
+
+    numbers: array[int]
+    refusals: dict[int, Refusal]
+
+
+class SiteTable:
+    """All sites of a target. Counts of a site are shared by the probes that have it."""
+
+    def __init__(self, owner: Owner, pid: int) -> None:
+        """Nothing is inserted yet."""
+        self.tracer = owner.tracer
+        self.areas = Areas(owner.tracer, pid)
+        self._owner = owner
+        self._pid = pid
+        self._users: Counter[int] = Counter()
+        self._armers: Counter[int] = Counter()
+        self._watchers: dict[int, list[Probe]] = {}
+
+    # ---- inserting
+
+    def insert(self, places: Sequence[Place], mode: str, rip: str) -> Insertion:
+        """Insert sites at `places`, which are sorted by address; none is armed yet. NoRoom when there are no slots."""
+        return self._owner.call(lambda: self._insert(places, mode, rip))
+
+    def _insert(self, places: Sequence[Place], mode: str, rip: str) -> Insertion:
+        numbers = array("I", bytes(4 * len(places)))
+        refusals: dict[int, Refusal] = {}
+        mappings = read_mappings(self._pid)
+        indexed = groupby(enumerate(places), key=lambda item: mapping_at(mappings, item[1].vaddr))
+        for mapping, group in indexed:
+            members = list(group)
+            refusal = _mapping_refusal(mapping)
+            if mapping is None or refusal:
+                refusals.update((index, refusal or Refusal.NOT_EXECUTABLE) for index, _ in members)
+                continue
+            with mapping.image(self._pid) as image:
+                sound = self._check_boundaries(members, mapping, image, refusals)
+                batch = _Batch(self.tracer, self.areas, mapping, image, MODES[mode], STRATEGIES[rip])
+                batch.insert(sound, numbers, refusals)
+        return Insertion(numbers, refusals)
+
+    def _check_boundaries(
+        self,
+        members: Sequence[tuple[int, Place]],
+        mapping: Mapping,
+        image: memoryview,
+        refusals: dict[int, Refusal],
+    ) -> list[tuple[int, int]]:
+        """(index, address) of the places that begin an instruction; the others are refused."""
+        sound = []
+        for index, place in members:
+            if place.start_vaddr is None:
+                refusals[index] = Refusal.NO_START
+            elif place.start_vaddr == place.vaddr or is_boundary(place, mapping, image):
+                sound.append((index, place.vaddr))
+            else:
+                refusals[index] = Refusal.INSIDE
+        return sound
+
+    # ---- arming
+
+    def arm(self, probe: Probe) -> None:
+        """Patch the probe's sites that are not armed yet."""
+
+        def work() -> None:
+            if probe.wants_stops:
+                for number in probe.numbers:
+                    self._watchers.setdefault(number, []).append(probe)
+                    self.tracer.watch(number, True)
+            fresh = array("I", (number for number in probe.numbers if not self._armers[number]))
+            self._armers.update(probe.numbers)
+            self.tracer.arm(fresh)
+
+        self._owner.call(work)
+
+    def disarm(self, probe: Probe) -> None:
+        """Take the patches back of sites that no other enabled probe has."""
+
+        def work() -> None:
+            self._armers.subtract(probe.numbers)
+            self.tracer.disarm(array("I", (number for number in probe.numbers if not self._armers[number])))
+            if probe.wants_stops:
+                for number in probe.numbers:
+                    self._watchers[number].remove(probe)
+                    self.tracer.watch(number, bool(self._watchers[number]))
+
+        self._owner.call(work)
+
+    def adopt(self, probe: Probe) -> None:
+        """A new probe has these sites."""
+        self._users.update(probe.numbers)
+
+    def forget(self, probe: Probe) -> None:
+        """A disabled probe is done with its sites; those that nobody has are dropped."""
+
+        def work() -> None:
+            self._users.subtract(probe.numbers)
+            self.tracer.drop(array("I", (number for number in probe.numbers if not self._users[number])))
+
+        self._owner.call(work)
+
+    def watchers(self, number: int) -> list[Probe]:
+        """The enabled probes whose callbacks want the hits of a site."""
+        return list(self._watchers.get(number, ()))
+
+    def forget_all(self) -> None:
+        """In the owner thread, after an exec: the sites and areas went with the old program."""
+        self._armers.clear()
+        self._watchers.clear()
+        self.areas.forget()
+
+    def original(self, vaddr: int, number: int | None) -> bytes:
+        """The bytes of the instruction at `vaddr` as they are without a patch."""
+        if number is None:
+            return bytes(self.tracer.read_some(vaddr, 15))
+        return bytes(self.tracer.site(number)[5])
+
+    def leave(self) -> None:
+        """In the owner thread: take everything back and let go of the target."""
+        unmap = 0
+        # A target that cannot be asked any more keeps the areas; nothing runs there.
+        with contextlib.suppress(OSError):
+            unmap = self.areas.unmap_gadget
+        self.tracer.leave(unmap)
+
+
+class _Batch:
+    """The insertion of places of one mapping: as many rounds as new slot areas are needed."""
+
+    def __init__(
+        self, tracer: Tracer, areas: Areas, mapping: Mapping, image: memoryview, mode: int, strategy: int
+    ) -> None:
+        self._tracer = tracer
+        self._areas = areas
+        self._mapping = mapping
+        self._image = image
+        self._mode = mode
+        self._strategy = strategy
+
+    def insert(self, sound: list[tuple[int, int]], numbers: array[int], refusals: dict[int, Refusal]) -> None:
+        near = True
+        while sound:
+            vaddrs = array("Q", (vaddr for _, vaddr in sound))
+            outcomes = self._tracer.insert(
+                vaddrs, self._mode, self._strategy, near, self._image, self._mapping.start
+            )
+            waiting = []
+            needs: list[tuple[int, int, int]] = []
+            for (index, vaddr), (status, refusal, place, reach, number, _) in zip(sound, outcomes, strict=True):
+                if status == core_status.STATUS_OK:
+                    numbers[index] = number
+                elif status == core_status.STATUS_REFUSED:
+                    refusals[index] = Refusal(refusal)
+                elif status == core_status.STATUS_NO_ROOM:
+                    waiting.append((index, vaddr))
+                    needs.append((vaddr, reach, place))
+                else:
+                    raise OSError(-status, f"cannot insert a site at {vaddr:#x}")
+            if waiting and not self._make_room(needs, near):
+                near = False
+            sound = waiting
+
+    def _make_room(self, needs: list[tuple[int, int, int]], near: bool) -> bool:
+        """Make areas for slots that were missing. False: nothing near can be had, plan without it."""
+        anywhere = sum(1 for need in needs if need[2] == plan_place.PLACE_ANY)
+        close = [(vaddr, reach) for vaddr, reach, place in needs if place == plan_place.PLACE_NEAR]
+        below = [vaddr for vaddr, _, place in needs if place == plan_place.PLACE_BELOW]
+        if anywhere:
+            self._areas.make_anywhere(anywhere)
+        if below:
+            self._areas.make_near(0, min(below), len(below))
+        if close:
+            low = max(0, *(max(pair) - REACH for pair in close))
+            high = min(min(pair) + REACH for pair in close)
+            try:
+                self._areas.make_near(low, high, len(close))
+            except NoRoom:
+                if not near:
+                    raise
+                return False
+        return True
+
+
+def _mapping_refusal(mapping: Mapping | None) -> Refusal | None:
+    """Why nothing in a mapping can be probed."""
+    if mapping is None or not mapping.executable:
+        return Refusal.NOT_EXECUTABLE
+    # A write through a shared mapping would change the file on disk.
+    return Refusal.SHARED if mapping.shared else None
