@@ -240,7 +240,7 @@ cdef class Tracer:
         (status, refusal, place, reach_vaddr, site, fresh), one an address.
         """
         cdef size_t count = vaddrs.shape[0]
-        cdef insertion_t *wishes = <insertion_t *>calloc(max(count, 1), sizeof(insertion_t))
+        cdef insertion_t *wishes = <insertion_t *>calloc(max(count, <size_t>1), sizeof(insertion_t))
         cdef order_t *order = self.blank()
         cdef size_t i
         if wishes == NULL:
