@@ -138,3 +138,13 @@ class Oracle:
 def pack(code: bytes) -> npt.NDArray[np.uint8]:
     """The bytes of one instruction as a record's `code`, padded with zeros."""
     return np.frombuffer(code[:CODE_BYTES].ljust(CODE_BYTES, b"\0"), np.uint8)
+
+
+# The general registers that judge() starts from, numbered as encoded; machine.h has the reasons.
+START_GPR = tuple(
+    0x20000000 + offset
+    for offset in (
+        *(0x8000, 0x7E40, 0x7D80, 0x7CC0, 0x8100, 0x8200, 0x8300, 0x8400),
+        *(0x8500, 0x8600, 0x7B00, 0x7A00, 0x7900, 0x7800, 0x8700, 0x8740),
+    )
+)
