@@ -3,6 +3,7 @@
 insn_t and effects_t come back as raw bytes; records.py has the numpy dtypes.
 """
 
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -15,6 +16,7 @@ from uprobe_core.x86.decode cimport (
 AMD, INTEL, APX = DECODE_AMD, DECODE_INTEL, DECODE_APX
 
 
+@cython.boundscheck(False)
 def decode(const uint8_t[:, ::1] codes, const uint8_t[::1] bits, uint32_t options, size_t size, unsigned long long ip,
            uint8_t[::1] status, uint8_t[:, ::1] insns, uint8_t[:, ::1] effects):
     """Decode codes[i][0:size] at `ip` for every i, into status[i], insns[i] and effects[i]."""

@@ -10,9 +10,15 @@ from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
-
 from tests.oracle.build import CACHE, ROOT, fingerprint
 
+# fmt: off
+BYTES = (
+    "length", "bits", "encoding", "map", "opcode", "pp", "prefixes", "segment", "rex", "rex_high", "vvvv",
+    "vector_length", "evex", "modrm", "sib", "opcode_off", "modrm_off", "has_sib", "disp_off", "disp_size",
+    "imm_off", "imm_size", "operand_size", "address_size", "flow", "step", "prefix_len",
+)
+# fmt: on
 INSN = np.dtype(
     [
         ("target", "<u8"),
@@ -20,21 +26,13 @@ INSN = np.dtype(
         ("disp", "<i4"),
         ("attrs", "<u4"),
         ("row", "<u2"),
-        *(
-            (name, "u1")
-            for name in (
-                "length bits encoding map opcode pp prefixes segment rex rex_high vvvv vector_length evex modrm sib"
-                " opcode_off modrm_off has_sib disp_off disp_size imm_off imm_size operand_size address_size flow step"
-                " prefix_len"
-            ).split()
-        ),
-        ("reserved", "u1", 7),
+        *((name, "u1") for name in BYTES),
+        ("rest", "u1", 11),
     ]
 )
 EFFECTS = np.dtype(
     [(name, "<u4") for name in ("reads", "writes", "kills", "flags_read", "flags_written", "flags_undefined")]
 )
-STATUS_TOO_LONG = 3
 FLOW_NEXT = 0
 IP = 0x10000000
 
@@ -77,7 +75,9 @@ def compile_extension(source: Path, built: Path) -> None:
 
     core = ROOT / "uprobe_core"
     built.parent.mkdir(parents=True, exist_ok=True)
-    module = Extension("bulk", [str(source)], include_dirs=[str(core), str(core / "x86")], extra_compile_args=["-O2"])
+    module = Extension(
+        "bulk", [str(source)], include_dirs=[str(core), str(core / "x86")], extra_compile_args=["-O2"]
+    )
     modules = cythonize(
         [module], include_path=[str(ROOT)], build_dir=str(built.parent), language_level=3, quiet=True
     )
@@ -89,7 +89,7 @@ def compile_extension(source: Path, built: Path) -> None:
 
 
 def decode(
-    codes: npt.NDArray[np.uint8], bits: npt.NDArray[np.uint8], options: int, size: int = 15, ip: int = IP
+    codes: npt.NDArray[np.uint8], bits: npt.NDArray[np.uint8], options: int, size: int = 16, ip: int = IP
 ) -> Decoded:
     """Decode the first `size` bytes of every row at `ip`."""
     count = len(codes)

@@ -1,8 +1,8 @@
 """Spaces of byte sequences: the whole encoding space, cut into regions that can be sampled or walked.
 
-A space is a product of axes; an axis is a table of byte strings with weights. A sequence takes one string of every
-axis, in order, and is filled up with the trailing bytes of its tail. Sampling draws by weight from a seeded
-generator; walking enumerates the product, so that a run can be resumed at any index.
+A space is a product of axes; an axis is a table of byte strings with weights. A sequence takes one string
+of every axis, in order. Sampling draws by weight from a seeded generator; walking enumerates the product, so
+that a run can be resumed at any index.
 """
 
 from collections.abc import Iterator, Sequence
@@ -93,17 +93,22 @@ def hexes(text: str) -> list[bytes]:
 
 
 LEGACY_PREFIXES = hexes(
-    "- 66 f2 f3 f0 67 2e 36 3e 26 64 65 66f2 66f3 f266 f366 f2f3 f3f2 66f2f3 f066 f0f2 f0f3 f266f0 6766 67f3 6666 2e64"
+    "- 66 f2 f3 f0 67 2e 36 3e 26 64 65 66f2 66f3 f266 f366 f2f3 f3f2 66f2f3 f066 f0f2 f0f3 f266f0"
+    " 6766 67f3 6666 2e64"
 )
-REX_PREFIXES = hexes("40 41 42 44 45 48 49 4c 4f 6640 6641 6644 6648 664f f240 f241 f244 f248 f340 f341 f344 f348 f34f 66f348 6641f2")
-REX_PREFIXES += hexes("4866 41f3 48f2 4841 4048 66f248 6748 6741 f048 f041 6448 2e48 66f066 48f0 4867 4164")
+REX_PREFIXES = hexes(
+    "40 41 42 44 45 48 49 4c 4f 6640 6641 6644 6648 664f f240 f241 f244 f248 f340 f341 f344 f348 f34f 66f348"
+    " 6641f2 4866 41f3 48f2 4841 4048 66f248 6748 6741 f048 f041 6448 2e48 66f066 48f0 4867 4164"
+)
 MAPS = hexes("- 0f 0f38 0f3a")
 # A SIB byte where one is needed, a displacement and immediates: small, so that data lies in mapped memory.
 TAILS = hexes(
-    "24400000000000000011 0840000000000000aa 25400000204000001122 6440000000400000c0 3c80ffffffc0ffffff00 e511223344556677"
-    " 00000000000000000000 40000000000000000000 a0a1a2a3a4a5a6a7a8a9 ffffffffffffffffffff 05001000200000000033 2cf0f1f2f3f4f5f6"
+    "24400000000000000011 0840000000000000aa 25400000204000001122 6440000000400000c0 3c80ffffffc0ffffff00"
+    " e511223344556677 00000000000000000000 40000000000000000000 a0a1a2a3a4a5a6a7a8a9 ffffffffffffffffffff"
+    " 05001000200000000033 2cf0f1f2f3f4f5f6"
 )
-NEAR_LIMIT = [bytes([prefix]) * count for prefix in (0x66, 0x2E, 0x67, 0xF3, 0xF2, 0x48) for count in range(4, 15)]
+REPEATED_PREFIXES = (0x66, 0x2E, 0x67, 0xF3, 0xF2, 0x48)
+NEAR_LIMIT = [bytes([prefix]) * count for prefix in REPEATED_PREFIXES for count in range(4, 15)]
 
 OPCODES = every_byte()
 MODRM = every_byte()
@@ -121,41 +126,56 @@ def long_prefixes(bits: int) -> Space:
     return Space(f"long-{bits}", bits, (Axis(NEAR_LIMIT), Axis(MAPS, [4, 2, 1, 1]), OPCODES, MODRM, TAIL))
 
 
-VEX_MAPS = [(inverted << 5) | vex_map for inverted in range(8) for vex_map in (1, 2, 3)]
 OUTER_PREFIX = Axis(hexes("- 2e 64 67 6765 66 f2 f3 f0 48"), [100, 1, 1, 2, 1, 1, 1, 1, 1, 1])
-VVVV_UNUSED = [(w << 7) | 0x78 | (vector << 2) | pp for w in range(2) for vector in range(2) for pp in range(4)]
+VVVV_UNUSED = [
+    (w << 7) | 0x78 | (vector << 2) | pp for w in range(2) for vector in range(2) for pp in range(4)
+]
+
+
+def inverted_rxb(bits: int) -> list[int]:
+    """The top three bits of a VEX, EVEX or XOP prefix; 32-bit mode needs the upper two set."""
+    return [value << 5 for value in range(8)] if bits == 64 else [0xC0, 0xE0]
 
 
 def vex2(bits: int) -> Space:
     """Every two-byte VEX prefix with every opcode."""
-    payload = every_byte([value | r << 7 for value in VVVV_UNUSED[:8] for r in range(2)], 0.4)
+    high = (0, 0x80) if bits == 64 else (0x80,)
+    payload = every_byte([value & 0x7F | r for value in VVVV_UNUSED[:8] for r in high], 0.5)
     return Space(f"vex2-{bits}", bits, (OUTER_PREFIX, Axis([b"\xc5"]), payload, OPCODES, MODRM, TAIL))
 
 
 def vex3(bits: int) -> Space:
     """Every three-byte VEX prefix, all 32 map numbers, with every opcode."""
-    axes = (Axis([b"\xc4"]), every_byte(VEX_MAPS, 0.9), every_byte(VVVV_UNUSED, 0.4), OPCODES, MODRM, TAIL)
+    maps = every_byte([rxb | vex_map for rxb in inverted_rxb(bits) for vex_map in (1, 2, 3)], 0.9)
+    axes = (Axis([b"\xc4"]), maps, every_byte(VVVV_UNUSED, 0.4), OPCODES, MODRM, TAIL)
     return Space(f"vex3-{bits}", bits, (OUTER_PREFIX, *axes))
 
 
 def evex(bits: int) -> Space:
     """EVEX prefixes: all of P0, P1 and P2, weighted towards the maps in use."""
-    p0 = every_byte([high | vex_map for high in (0xF0, 0xF0, 0x70, 0xB0, 0xD0, 0xE0) for vex_map in (1, 2, 3, 5, 6)], 0.9)
+    p0 = every_byte(
+        [r | rxb | m for r in (0, 0x10) for rxb in inverted_rxb(bits) for m in (1, 2, 3, 5, 6)], 0.9
+    )
     p1 = every_byte([value | 4 for value in VVVV_UNUSED if not value & 4], 0.4)
-    p2 = every_byte([0x08, 0x28, 0x48, 0x09, 0x29, 0x49, 0x89, 0xA9, 0xC9, 0x18, 0x38, 0x58, 0x78, 0x19, 0x59], 0.7)
+    lengths, masks = (0, 0x20, 0x40, 0x10, 0x30, 0x50, 0x70), (0x08, 0x09, 0x89)
+    p2 = every_byte([length | mask for length in lengths for mask in masks], 0.7)
     return Space(f"evex-{bits}", bits, (OUTER_PREFIX, Axis([b"\x62"]), p0, p1, p2, OPCODES, MODRM, TAIL))
 
 
 def xop(bits: int) -> Space:
     """XOP prefixes, all 32 map numbers."""
-    maps = every_byte([(inverted << 5) | xop_map for inverted in range(8) for xop_map in (8, 9, 10)], 0.8)
+    maps = every_byte([rxb | xop_map for rxb in inverted_rxb(bits) for xop_map in (8, 9, 10)], 0.8)
     payload = every_byte(VVVV_UNUSED, 0.4)
     return Space(f"xop-{bits}", bits, (OUTER_PREFIX, Axis([b"\x8f"]), maps, payload, OPCODES, MODRM, TAIL))
 
 
 def now3d(bits: int) -> Space:
     """3DNow!: the opcode is the byte after the operands."""
-    return Space(f"3dnow-{bits}", bits, (OUTER_PREFIX, Axis([b"\x0f\x0f"]), every_byte(range(0xC0, 0x100), 0.9), OPCODES, TAIL))
+    return Space(
+        f"3dnow-{bits}",
+        bits,
+        (OUTER_PREFIX, Axis([b"\x0f\x0f"]), every_byte(range(0xC0, 0x100), 0.9), OPCODES, TAIL),
+    )
 
 
 def rex2(bits: int) -> Space:
@@ -164,14 +184,14 @@ def rex2(bits: int) -> Space:
 
 
 SPACES = tuple(
-    space(bits)
-    for bits in (64, 32)
-    for space in (legacy, long_prefixes, vex2, vex3, evex, xop, now3d, rex2)
+    space(bits) for bits in (64, 32) for space in (legacy, long_prefixes, vex2, vex3, evex, xop, now3d, rex2)
 )
 
 # ---- sequences without structure ----------------------------------------------------------------------
 
-SOUP = np.array([0x66, 0xF2, 0xF3, 0x67, 0x2E, 0x36, 0x3E, 0x26, 0x64, 0x65, 0xF0, *range(0x40, 0x50)], np.uint8)
+SOUP = np.array(
+    [0x66, 0xF2, 0xF3, 0x67, 0x2E, 0x36, 0x3E, 0x26, 0x64, 0x65, 0xF0, *range(0x40, 0x50)], np.uint8
+)
 
 
 def random_codes(rng: np.random.Generator, count: int) -> Codes:

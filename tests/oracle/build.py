@@ -26,7 +26,9 @@ def fingerprint(sources: Sequence[Path], flags: Sequence[str]) -> str:
     return content.hexdigest()[:16]
 
 
-def compile_program(name: str, sources: Sequence[Path], flags: Sequence[str] = (), libraries: Sequence[str] = ()) -> Path:
+def compile_program(
+    name: str, sources: Sequence[Path], flags: Sequence[str] = (), libraries: Sequence[str] = ()
+) -> Path:
     """The path of the program made of `sources`; compiled only where the cache has none."""
     program = CACHE / f"{name}-{fingerprint(sources, (*flags, *libraries))}"
     if not program.exists():

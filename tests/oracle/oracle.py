@@ -12,7 +12,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-
 from tests.oracle.build import compile_program
 
 HERE = Path(__file__).parent
@@ -24,7 +23,9 @@ BATCH_MAX = 65536
 CODE_BYTES = 16
 HOT, HOT_SIZE = 0x20007000, 0x2000  # the memory that execute() fills, hashes and compares
 
-JUDGE_IN = np.dtype([("code", "u1", CODE_BYTES), ("claim", "u1"), ("bits", "u1"), ("hint", "u1"), ("pad", "u1")])
+JUDGE_IN = np.dtype(
+    [("code", "u1", CODE_BYTES), ("claim", "u1"), ("bits", "u1"), ("hint", "u1"), ("pad", "u1")]
+)
 JUDGE_OUT = np.dtype([("length", "u1"), ("outcome", "u1"), ("runs", "u1"), ("pad", "u1"), ("moved", "<i4")])
 EXECUTE_IN = np.dtype(
     [
@@ -83,6 +84,15 @@ class Outcome(enum.IntEnum):
     HUNG = 34
     DIED = 35
 
+    @property
+    def label(self) -> str:
+        """As golden data writes it."""
+        if self is Outcome.EXECUTED:
+            return "executes"
+        return {Outcome.BREAKPOINT: "#BP", Outcome.OVERFLOW: "#OF", Outcome.BOUND: "#BR"}.get(
+            self, f"#{self.name}"
+        )
+
 
 class Oracle:
     """A running oracle; a context manager. Not thread-safe."""
@@ -113,7 +123,9 @@ class Oracle:
         """Registers, memory and outcome after one run of each EXECUTE_IN record, as EXECUTE_OUT records."""
         return self._ask("X", records, EXECUTE_IN, EXECUTE_OUT)
 
-    def _ask(self, kind: str, records: Records, asked: np.dtype[np.void], answered: np.dtype[np.void]) -> Records:
+    def _ask(
+        self, kind: str, records: Records, asked: np.dtype[np.void], answered: np.dtype[np.void]
+    ) -> Records:
         if records.dtype != asked:
             raise TypeError(f"records of {records.dtype}: expected {asked}")
         return np.concatenate(
@@ -131,7 +143,9 @@ class Oracle:
         self.process.stdin.flush()
         answer = self.process.stdout.read(len(records) * answered.itemsize)
         if len(answer) != len(records) * answered.itemsize:
-            raise RuntimeError(f"the oracle ended with status {self.process.wait()} in a batch of {len(records)}")
+            raise RuntimeError(
+                f"the oracle ended with status {self.process.wait()} in a batch of {len(records)}"
+            )
         return np.frombuffer(answer, answered)
 
 

@@ -10,7 +10,9 @@ VENDORS = {"AuthenticAMD": "amd", "HygonGenuine": "amd", "GenuineIntel": "intel"
 def cpuinfo() -> dict[str, str]:
     """The first processor's fields in /proc/cpuinfo."""
     first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
-    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
+    return {
+        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())
+    }
 
 
 def vendor() -> str:
@@ -27,5 +29,9 @@ def features() -> frozenset[str]:
 def generations() -> frozenset[str]:
     """Names of golden data's `on`: the vendor, and the generation where the data tells generations apart."""
     family, model = int(cpuinfo().get("cpu family", 0)), int(cpuinfo().get("model", 0))
-    zen4 = vendor() == "amd" and family == 25 and (model in range(0x10, 0x20) or model in range(0x60, 0x80) or model >= 0xA0)
+    zen4 = (
+        vendor() == "amd"
+        and family == 25
+        and (model in range(0x10, 0x20) or model in range(0x60, 0x80) or model >= 0xA0)
+    )
     return frozenset({vendor(), "zen4"} if zen4 else {vendor()})
