@@ -12,10 +12,8 @@
 
 #define CODE_PAGE 0x10000000ul           /* executable; instructions end at its end */
 #define GUARD_PAGE (CODE_PAGE + 0x1000)  /* readable and writable, never executable */
-#define ARENA 0x20000000ul               /* data: all general registers point into it */
-#define ARENA_SIZE 0x10000ul
-#define HOT (ARENA + 0x7000)             /* the part that is put back before every run */
-#define HOT_SIZE 0x2000ul
+#define ARENA 0x20007000ul               /* data: all general registers point into it; put back before every run */
+#define ARENA_SIZE 0x3000ul
 
 #define CODE_BYTES 16
 #define MAX_LENGTH 15
@@ -62,7 +60,7 @@ struct execute_in {
     uint8_t code[CODE_BYTES];
     uint8_t length;
     uint8_t bits;
-    uint8_t fill; /* seed of the bytes in HOT */
+    uint8_t fill; /* seed of the bytes in the arena */
     uint8_t step; /* with the trap flag; else the guard page stops it, and what repeats runs to its end */
     uint8_t pad[4];
     uint64_t eflags;
@@ -73,7 +71,7 @@ struct execute_out {
     uint64_t gpr[GPR_COUNT];
     uint64_t eflags; /* without the trap flag */
     int64_t moved;
-    uint64_t memory; /* hash of HOT */
+    uint64_t memory; /* hash of the arena */
     uint64_t vector; /* hash of x87, SSE, AVX and AVX-512 state */
     uint8_t outcome;
     uint8_t pad[7];

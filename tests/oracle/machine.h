@@ -11,15 +11,15 @@
 #define DATA_SEGMENT 0x2bu
 #define EFLAGS_START 0x202u /* interrupts and the reserved bit */
 #define TRAP_FLAG 0x100u
-#define SEGMENT_BASE 0x40u /* of FS and GS: not 0, and small enough that a pointer stays in HOT */
+#define SEGMENT_BASE 0x40u /* of FS and GS: not 0, and small enough that a pointer stays in the arena */
 
-/* Values that point into HOT, apart from each other and 64-byte aligned: aligned moves and cmpxchg16b do not
+/* Values that point into the arena, apart from each other and 64-byte aligned: aligned moves and cmpxchg16b do not
  * fault, and string instructions read and write mapped memory. RAX is no system call and no hypercall number;
  * RCX is not 0, so that mwaitx raises #GP and does not wait. */
 static inline uint64_t start_gpr(unsigned number)
 {
-    static const uint16_t place[GPR_COUNT] = {0x8000, 0x7e40, 0x7d80, 0x7cc0, 0x8100, 0x8200, 0x8300, 0x8400,
-                                              0x8500, 0x8600, 0x7b00, 0x7a00, 0x7900, 0x7800, 0x8700, 0x8740};
+    static const uint16_t place[GPR_COUNT] = {0x1000, 0xe40, 0xd80, 0xcc0, 0x1100, 0x1200, 0x1300, 0x1400,
+                                              0x1500, 0x1600, 0xb00, 0xa00, 0x900, 0x800, 0x1700, 0x1740};
     return ARENA + place[number];
 }
 

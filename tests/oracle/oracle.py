@@ -21,8 +21,6 @@ FLAGS = ("-O2", "-fPIE", "-pie", "-fno-stack-protector", "-Wl,-z,now")
 BATCH_MAX = 65536
 
 CODE_BYTES = 16
-HOT, HOT_SIZE = 0x20007000, 0x2000  # the memory that execute() fills, hashes and compares
-
 JUDGE_IN = np.dtype(
     [("code", "u1", CODE_BYTES), ("claim", "u1"), ("bits", "u1"), ("hint", "u1"), ("pad", "u1")]
 )

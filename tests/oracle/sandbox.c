@@ -66,7 +66,7 @@ static struct sight sight_read(const greg_t *frame)
 
 static uint64_t memory_hash(void)
 {
-    return hash_words((const uint64_t *)HOT, HOT_SIZE / 8);
+    return hash_words((const uint64_t *)ARENA, ARENA_SIZE / 8);
 }
 
 static void execute_report(struct execute_out *out, const ucontext_t *context)
@@ -112,7 +112,7 @@ static void judge_run(ucontext_t *context, uint8_t given)
     for (unsigned i = 0; i < GPR_COUNT; i++)
         frame[frame_place[i]] = (greg_t)start_gpr(i);
     frame[REG_EFL] = EFLAGS_START | (search_steps(state.search.in, given) ? TRAP_FLAG : 0);
-    memset((void *)HOT, 0, HOT_SIZE);
+    memset((void *)ARENA, 0, ARENA_SIZE);
     vector_clear(context->uc_mcontext.fpregs);
 }
 
@@ -123,7 +123,7 @@ static void execute_run(ucontext_t *context, const struct execute_in *in)
     for (unsigned i = 0; i < GPR_COUNT; i++)
         frame[frame_place[i]] = (greg_t)in->gpr[i];
     frame[REG_EFL] = (greg_t)(in->eflags | EFLAGS_START | (in->step ? TRAP_FLAG : 0));
-    fill_words((uint64_t *)HOT, HOT_SIZE / 8, in->fill);
+    fill_words((uint64_t *)ARENA, ARENA_SIZE / 8, in->fill);
     vector_fill(context->uc_mcontext.fpregs);
 }
 

@@ -86,7 +86,7 @@ static uint8_t outcome_of(int number, const siginfo_t *info)
 static int child_step(const struct judge_in *in, uint8_t given, struct sight *sight)
 {
     uint64_t start = machine_place(in->code, given); /* the mapping is shared with the child */
-    memset((void *)HOT, 0, HOT_SIZE);
+    memset((void *)ARENA, 0, ARENA_SIZE);
     struct user_regs_struct regs;
     if (ptrace(PTRACE_GETREGS, child, 0, &regs) != 0)
         return -1;
