@@ -124,7 +124,9 @@ typedef struct insn {
     uint8_t flow;         /* enum insn_flow */
     uint8_t step;         /* enum insn_step */
     uint8_t prefix_len;   /* legacy prefixes and REX before the opcode, escape or VEX/EVEX/XOP bytes */
-    uint8_t reserved[7];
+    uint8_t reserved[1];
+    uint16_t form;        /* of the opcode tables: insn_effects goes by it */
+    uint8_t padding[4];
 } insn_t;
 
 _Static_assert(sizeof(insn_t) == 64, "insn_t is one cache line");
