@@ -210,6 +210,10 @@ class Target:
             self._owner.end(self._sites.leave)
         return registers.changed
 
+    def on_area_lost(self) -> None:
+        """Make the slot area again where it was: threads are on their way to it."""
+        self._sites.areas.restore()
+
     def on_exec(self) -> None:
         """Another program runs; the sites are gone with the old one."""
         self._sites.forget_all()
