@@ -13,6 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, TypeVar
 
 from uprobe_core.linux import spawn as core_spawn
+from uprobes.boundaries import function_instructions
 from uprobes.errors import ProbeRefused, TargetGone, UprobeError
 from uprobes.hit import Memory, Registers
 from uprobes.owner import Owner
@@ -163,6 +164,13 @@ class Target:
             return callback
 
         return decorate
+
+    def instructions(self, spec: str | ProbeSpec) -> list[int]:
+        """The addresses of every instruction of the functions that `spec` stands for, to give to ``probe()``."""
+        found: set[int] = set()
+        for place in resolve(parse_spec(spec), self.modules, self.pid):
+            found.update(function_instructions(place, self.pid))
+        return sorted(found)
 
     def _probe(
         self,
