@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-
 from tests.fuzz import memory
 from tests.oracle.build import compiler
 
