@@ -2,8 +2,8 @@
 
     python -m tests.fuzz.memory --seed 1 --sequences 1000000
 
-A read past the given bytes, an overflow or a bad shift ends the process with a report. `build_sanitized` makes
-the build, `command` and `environment` say how to run it; test_memory.py runs a bounded part.
+A read past the given bytes, an overflow or a bad shift ends the process with a report. build_sanitized()
+makes the build, command() and environment() say how to run it; test_memory.py runs a bounded part.
 """
 
 import argparse
