@@ -14,8 +14,8 @@ BATCH = 16384
 def drawn(seed: int, total: int, each: int) -> Iterator[tuple[int, Codes, ours.Decoded]]:
     """Decoded instructions from `total` sequences of all spaces, as (bits, codes, decoded).
 
-    At most `each` of a form are given: the same row of the opcode table, the same operand size, the same mode,
-    and register or memory alike.
+    At most `each` of a form are given: the same row of the opcode table, operand size and mode, and register
+    or memory alike.
     """
     given: Counter[tuple[int, ...]] = Counter()
     for _, bits, codes in campaign(seed, total, seeds(), BATCH):
