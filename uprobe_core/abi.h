@@ -124,7 +124,9 @@ typedef struct insn {
     uint8_t flow;         /* enum insn_flow */
     uint8_t step;         /* enum insn_step */
     uint8_t prefix_len;   /* legacy prefixes and REX before the opcode, escape or VEX/EVEX/XOP bytes */
-    uint8_t reserved[7];
+    uint8_t reserved[1];
+    uint16_t form;        /* of the opcode tables: insn_effects goes by it */
+    uint8_t padding[4];
 } insn_t;
 
 _Static_assert(sizeof(insn_t) == 64, "insn_t is one cache line");
@@ -202,6 +204,7 @@ enum plan_way {
     WAY_PUSHF,
     WAY_LEAVE,
     WAY_IN_PLACE,   /* the original bytes are put back for one step, all threads stopped */
+    WAY_POPF,       /* the slot does it, unless it would set the trap flag */
     WAY_COUNT
 };
 
@@ -214,7 +217,8 @@ enum plan_way {
  * segment base. */
 enum plan_place { PLACE_NONE, PLACE_ANY, PLACE_NEAR, PLACE_BELOW };
 
-/* How a slot is laid out. J(x) is a jump to x: 5 bytes within reach, else 14; neither a register nor a flag changes. */
+/* How a slot is laid out. J(x) is a jump to x: 5 bytes within reach, else 6 and the address in the slot's last bytes;
+ * neither a register nor a flag changes. */
 enum slot_form {
     FORM_NONE,
     FORM_COPY,          /* copy; J(next) */

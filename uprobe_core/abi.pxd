@@ -132,7 +132,9 @@ cdef extern from "abi.h" nogil:
         uint8_t flow
         uint8_t step
         uint8_t prefix_len
-        uint8_t reserved[7]
+        uint8_t reserved[1]
+        uint16_t form
+        uint8_t padding[4]
 
     ctypedef struct effects_t:
         uint32_t reads
@@ -199,6 +201,7 @@ cdef extern from "abi.h" nogil:
         WAY_PUSHF
         WAY_LEAVE
         WAY_IN_PLACE
+        WAY_POPF
         WAY_COUNT
 
     const unsigned int OPERAND_NONE

@@ -86,7 +86,7 @@ class Areas:
         size = self._size(slots)
         hole = find_hole(read_mappings(self._pid), size, near=(low, high))
         if hole is None:
-            raise NoRoom(f"no free address space of {size} bytes in {low:#x}…{high:#x} of process {self._pid}")
+            raise NoRoom(size, near=(low, high))
         self._make(slots, hole, _MAP_FIXED_NOREPLACE)
 
     def _size(self, slots: int) -> int:
@@ -99,7 +99,8 @@ class Areas:
         )
         if vaddr < 0:
             raise NoRoom(
-                f"process {self._pid} cannot map {size} bytes for slots: {os.strerror(-vaddr)}",
+                size,
+                fact=f"process {self._pid} cannot map {size} bytes for slots: {os.strerror(-vaddr)}",
                 hint="its limits are in /proc/PID/limits (address space) and vm.max_map_count",
             )
         self._tracer.add_arena(vaddr, size)
@@ -148,5 +149,5 @@ class Areas:
                     best = best or mapping.start + place
                     break
         if not best:
-            raise RemoteCallFailed(self._pid, "any: there is no syscall instruction in its text")
+            raise RemoteCallFailed(self._pid, "system calls", hint="there is no syscall instruction in its text")
         return best

@@ -54,12 +54,14 @@ class UprobeError(Exception):
 
 
 class DecodeError(UprobeError, ValueError):
-    """The bytes are not an instruction. `offset` is the first byte, in `code`, that cannot belong to one."""
+    """Bytes that are not an instruction, or arguments that the decoder cannot use.
 
-    def __init__(self, code: bytes, offset: int, reason: str, *, hint: str | None = None) -> None:
-        """`reason` is the fact, as `the instruction needs more bytes`."""
-        shown = code[:15].hex(" ") or "no bytes"
-        super().__init__(f"cannot decode {shown} at byte {offset}: {reason}", hint=hint)
+    `code` are the bytes that were looked at, `offset` the first of them that cannot belong to an instruction.
+    """
+
+    def __init__(self, fact: str, *, code: bytes = b"", offset: int = 0, hint: str | None = None) -> None:
+        """`fact` is the whole message but for the hint."""
+        super().__init__(fact, hint=hint)
         self.code = code
         self.offset = offset
 
@@ -247,8 +249,44 @@ class NoRoom(UprobeError, MemoryError):
         super().__init__(fact, hint=hint)
 
 
+class MemoryFault(UprobeError, OSError):
+    """Memory of the target that is not mapped, or not all of it. `size` is in bytes."""
+
+    errno: int | None = errno.EFAULT
+
+    def __init__(self, address: int, size: int, access: str) -> None:
+        """`access` is ``read`` or ``write``."""
+        super().__init__(f"cannot {access} {size} bytes at {address:#x}: they are not all mapped")
+        self.address = address
+        self.size = size
+
+
+class RemoteCallFailed(UprobeError):
+    """No thread of the target could be asked to make a system call. `call` is its name."""
+
+    def __init__(self, pid: int, call: str, *, hint: str | None = None) -> None:
+        """`hint` defaults to the usual reasons."""
+        super().__init__(
+            f"process {pid} cannot be asked for {call}: no thread of it stops between two instructions",
+            hint=hint or "its threads are in the kernel or frozen; try again",
+        )
+        self.pid = pid
+        self.call = call
+
+
+class PredicateError(UprobeError, ValueError):
+    """A ``when`` expression that is not understood. `position` counts characters of `text` from 0."""
+
+    def __init__(self, text: str, position: int, fact: str, *, hint: str | None = None) -> None:
+        """`fact` says what is wrong at `position`."""
+        super().__init__(f"bad condition {text!r} at character {position}: {fact}", hint=hint)
+        self.text = text
+        self.position = position
+
+
 EXIT_CODES: Final[dict[type[BaseException], int]] = {
     SpecError: EXIT_USAGE,
+    PredicateError: EXIT_USAGE,
     NotPermitted: EXIT_PERMISSION,
     PermissionError: EXIT_PERMISSION,
 }

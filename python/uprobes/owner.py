@@ -38,11 +38,11 @@ class Events(Protocol):
 class Owner(threading.Thread):
     """Owns the tracer of process `pid` until `close()` or the target's end."""
 
-    def __init__(self, pid: int, decode_options: int, events: Events) -> None:
+    def __init__(self, pid: int, events: Events) -> None:
         """Nothing is touched before `start_tracing()`."""
         super().__init__(name=f"uprobes-{pid}", daemon=True)
         self.pid = pid
-        self.tracer = core.Tracer(pid, decode_options)
+        self.tracer = core.Tracer(pid)
         self.ended = threading.Event()
         self._events = events
         self._work: deque[tuple[Callable[[], Any], Future[Any]]] = deque()

@@ -181,19 +181,21 @@ class _Batch:
         near = True
         while sound:
             vaddrs = array("Q", (vaddr for _, vaddr in sound))
-            outcomes = self._tracer.insert(
-                vaddrs, self._mode, self._strategy, near, self._image, self._mapping.start
+            made = array("I", bytes(4 * len(sound)))
+            problems = self._tracer.insert(
+                vaddrs, made, self._mode, self._strategy, near, self._image, self._mapping.start
             )
+            for (index, _), number in zip(sound, made, strict=True):
+                numbers[index] = number
             waiting = []
             needs: list[tuple[int, int, int]] = []
-            for (index, vaddr), (status, refusal, place, reach, number, _) in zip(sound, outcomes, strict=True):
-                if status == core_status.STATUS_OK:
-                    numbers[index] = number
-                elif status == core_status.STATUS_REFUSED:
+            for place, status, refusal, where, reach in problems:
+                index, vaddr = sound[place]
+                if status == core_status.STATUS_REFUSED:
                     refusals[index] = Refusal(refusal)
                 elif status == core_status.STATUS_NO_ROOM:
                     waiting.append((index, vaddr))
-                    needs.append((vaddr, reach, place))
+                    needs.append((vaddr, reach, where))
                 else:
                     raise OSError(-status, f"cannot insert a site at {vaddr:#x}")
             if waiting and not self._make_room(needs, near):

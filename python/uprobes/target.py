@@ -13,7 +13,6 @@ import weakref
 from typing import TYPE_CHECKING, TypeVar
 
 from uprobe_core.linux import spawn as core_spawn
-from uprobe_core.x86.decode import host_options
 from uprobes.errors import ProbeRefused, TargetGone, UprobeError
 from uprobes.hit import Memory, Registers
 from uprobes.owner import Owner
@@ -48,7 +47,7 @@ class Target:
         self._failure: BaseException | None = None
         self._kept = False
         self._at_entry = threading.Event()
-        self._owner = Owner(pid, host_options(64), self)
+        self._owner = Owner(pid, self)
         self._sites = SiteTable(self._owner, pid)
 
     # ---- life
@@ -184,7 +183,7 @@ class Target:
         places = self._places(specs)
         insertion = self._sites.insert(places, mode, rip)
         if len(places) == 1 and insertion.refusals:
-            raise _refused(self._sites, places[0], insertion.refusals[0])
+            raise _refused(places[0], insertion.refusals[0])
         text = ", ".join(str(one) for one in specs)
         probe = Probe(self._sites, text, places, insertion.numbers, insertion.refusals, callback, predicate)
         self._sites.adopt(probe)
@@ -293,8 +292,16 @@ def _require_choice(name: str, value: str, choices: Mapping[str, object]) -> Non
         raise UprobeError(f"{name} {value!r}: no such {name}", hint=f"one of {', '.join(choices)}")
 
 
-def _refused(sites: SiteTable, place: Place, refusal: object) -> ProbeRefused:
-    raise NotImplementedError
+def _refused(place: Place, refusal: Refusal) -> ProbeRefused:
+    """The exception for a place that was the only one asked for."""
+    return ProbeRefused(
+        refusal,
+        address=place.vaddr,
+        module=place.module and place.module.rpartition("/")[2],
+        symbol=place.symbol,
+        offset=place.offset,
+        fact=refusal.sentence,
+    )
 
 
 def _tracer_apart() -> bool:

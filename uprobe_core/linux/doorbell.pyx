@@ -11,6 +11,8 @@ from uprobe_core.linux.wait cimport SIGCONT, SIGKILL, SIGSTOP, stop_consume, sto
 cdef extern from "<sched.h>" nogil:
     int clone(int (*entry)(void *) noexcept nogil, void *stack, int flags, void *argument)
     const int CLONE_VM
+    const int CLONE_FILES
+    const int CLONE_FS
 
 cdef extern from "<sys/prctl.h>" nogil:
     const int PR_SET_PDEATHSIG
@@ -57,7 +59,9 @@ cdef int bell_hang(bell_t *bell) noexcept nogil:
     # A terminal's Ctrl-C or Ctrl-Z reaches the whole process group; the mask is inherited.
     sigfillset(&everything)
     pthread_sigmask(SIG_SETMASK, &everything, &before)
-    bell.pid = clone(bell_main, <uint8_t *>bell.stack + STACK_BYTES, CLONE_VM, <void *><long>getpid())
+    # With a descriptor table of its own it would hold the host's pipes open.
+    bell.pid = clone(bell_main, <uint8_t *>bell.stack + STACK_BYTES, CLONE_VM | CLONE_FILES | CLONE_FS,
+                     <void *><long>getpid())
     cdef int status = 0 if bell.pid > 0 else -errno
     pthread_sigmask(SIG_SETMASK, &before, NULL)
     if status < 0:

@@ -5,7 +5,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from uprobe_core.abi cimport (
-    INSN_MAX, PLACE_BELOW, PLACE_NEAR, PLACE_NONE, PLAN_ONE_STOP, REFUSAL_CHANGED, REFUSAL_NONE, REFUSAL_NOT_EXECUTABLE,
+    INSN_MAX, PLACE_ANY, PLACE_BELOW, PLACE_NEAR, PLACE_NONE, PLAN_ONE_STOP,
+    REFUSAL_CHANGED, REFUSAL_NONE, REFUSAL_NOT_EXECUTABLE,
     REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE, SLOT_SIZE, insn_t, plan_t,
 )
 from uprobe_core.linux.memory cimport memory_read_some, memory_write
@@ -19,7 +20,8 @@ from uprobe_core.status cimport (
     STATUS_CHANGED, STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED, STATUS_TRUNCATED,
 )
 from uprobe_core.x86.decode cimport insn_decode
-from uprobe_core.x86.relocate cimport plan_make, plan_place
+from uprobe_core.x86.emulate cimport plan_sets_ip
+from uprobe_core.x86.relocate cimport REACH_NONE, plan_make, plan_place
 
 cdef enum:
     PAGE = 4096
@@ -109,6 +111,9 @@ cdef int insertion_plan(text_t *text, insertion_t *wish, int mode, int strategy,
         return STATUS_REFUSED
     status = plan_make(&insn, code, wish.vaddr, mode, strategy, near, plan)
     wish.refusal = plan.refusal
+    if plan.place == PLACE_NONE and not plan_sets_ip(plan.kind) and near != REACH_NONE:
+        # Emulation may find its memory unmapped; then the slot's copy faults as the original would.
+        plan.place = PLACE_ANY
     return status
 
 

@@ -24,6 +24,7 @@ from uprobe_core.patch.sites cimport SITE_ARMED, SITE_CALLBACK, SITE_LIVE, SLOT_
 from uprobe_core.patch.text cimport (
     image_t, insertion_t, text_arm, text_disarm, text_drop, text_insert, text_make,
 )
+from uprobe_core.status cimport STATUS_OK
 from uprobe_core.trace.engine cimport (
     LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_NONE, LOOP_ORPHANED, engine_t,
 )
@@ -34,6 +35,11 @@ from uprobe_core.trace.tasks cimport task_find, task_t, tasks_drop, tasks_make
 from uprobe_core.trace.world cimport (
     engine_leave, task_halt, task_release, world_resume, world_seize, world_stop,
 )
+
+from uprobe_core.x86.decode cimport DECODE_64
+
+cdef extern from "decode_options.h" nogil:
+    uint32_t decode_host_vendor()
 
 BELL = LOOP_BELL
 HIT = LOOP_HIT
@@ -157,13 +163,15 @@ cdef class Tracer:
     cdef bint started
     cdef object ringable
 
-    def __cinit__(self, pid_t pid, uint32_t decode_options):
+    def __cinit__(self, pid_t pid):
+        # The processor that the target runs on is the one that we run on.
+        cdef uint32_t options = DECODE_64 | decode_host_vendor()
         memset(&self.engine, 0, sizeof(engine_t))
         self.engine.pid = pid
         self.engine.processor = -1
         self.engine.until_follow = 1
         self.engine.text.mem_fd = -1
-        if tasks_make(&self.engine.tasks) < 0 or text_make(&self.engine.text, -1, decode_options) < 0:
+        if tasks_make(&self.engine.tasks) < 0 or text_make(&self.engine.text, -1, options) < 0:
             raise MemoryError("tracer: no memory for its tables")
 
     def __dealloc__(self):
@@ -232,19 +240,20 @@ cdef class Tracer:
 
     # ---- sites
 
-    def insert(self, const uint64_t[::1] vaddrs, int mode, int strategy, bint near,
+    def insert(self, const uint64_t[::1] vaddrs, uint32_t[::1] numbers, int mode, int strategy, bint near,
                const uint8_t[::1] image, uint64_t image_vaddr):
-        """Insert a site at each address, not yet armed.
+        """Insert a site at each address, not yet armed; the engine's numbers of the sites go to `numbers`.
 
-        image: what the mapped file says is at image_vaddr (empty: believe memory). Returns a list of
-        (status, refusal, place, reach_vaddr, site, fresh), one an address.
+        image: what the mapped file says is at image_vaddr (empty: believe memory). Returns what went wrong, as a list of
+        (index, status, refusal, place, reach_vaddr).
         """
-        cdef size_t count = vaddrs.shape[0]
-        cdef insertion_t *wishes = <insertion_t *>calloc(max(count, <size_t>1), sizeof(insertion_t))
+        cdef Py_ssize_t count = vaddrs.shape[0]
+        cdef insertion_t *wishes = <insertion_t *>calloc(max(count, 1), sizeof(insertion_t))
         cdef order_t *order = self.blank()
-        cdef size_t i
+        cdef Py_ssize_t i
         if wishes == NULL:
             raise MemoryError(f"no memory for {count} insertions")
+        problems = []
         try:
             for i in range(count):
                 wishes[i].vaddr = vaddrs[i]
@@ -258,16 +267,16 @@ cdef class Tracer:
                 order.image.size = image.shape[0]
                 order.image.vaddr = image_vaddr
             self.call(order_insert)
-            return [
-                (wishes[i].status, wishes[i].refusal, wishes[i].place, wishes[i].reach_vaddr, wishes[i].site,
-                 bool(wishes[i].fresh))
-                for i in range(count)
-            ]
+            for i in range(count):
+                numbers[i] = wishes[i].site
+                if wishes[i].status != STATUS_OK:
+                    problems.append((i, wishes[i].status, wishes[i].refusal, wishes[i].place, wishes[i].reach_vaddr))
         finally:
             free(wishes)
+        return problems
 
     def arm(self, const uint32_t[::1] sites):
-        """Write the patches of these sites; how many were written. BlockingIOError-free: no thread is stopped."""
+        """Write the patches of these sites; how many were written. No thread is stopped."""
         return self.patch(sites, True)
 
     def disarm(self, const uint32_t[::1] sites):

@@ -10,11 +10,11 @@ from posix.types cimport pid_t
 from uprobe_core.abi cimport regs_t
 from uprobe_core.linux.ptrace cimport (
     PTRACE_EVENT_STOP, PTRACE_O_TRACECLONE, PTRACE_O_TRACEEXEC, PTRACE_O_TRACEFORK, PTRACE_O_TRACESYSGOOD,
-    PTRACE_O_TRACEVFORK, PTRACE_PEEKSIGINFO_SHARED, SI_KERNEL, ip_get, regs_get, regs_set, siginfo_peek, siginfo_t,
+    PTRACE_O_TRACEVFORK, PTRACE_PEEKSIGINFO_SHARED, ip_get, regs_get, regs_set, siginfo_peek, siginfo_t,
     sigmask_get, task_cont, task_detach, task_interrupt, task_listen, task_seize,
 )
 from uprobe_core.linux.remote_call cimport call_put_back, remote_begin, remote_end, remote_syscall, remote_t
-from uprobe_core.linux.wait cimport SIGTRAP, stop_event, stop_is_end, stop_poll_task, stop_signal, stop_t
+from uprobe_core.linux.wait cimport SIGTRAP, stop_event, stop_is_end, stop_poll_task, stop_t, stop_wait_task
 from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, site_find
 from uprobe_core.patch.text cimport text_disarm
@@ -108,14 +108,41 @@ cdef bint signal_waits(pid_t tid) noexcept nogil:
     return False
 
 
-cdef bint trap_waits(pid_t tid) noexcept nogil:
-    """Whether the trap of an int3 that the task has executed has not been reported yet."""
+cdef bint trap_waits(engine_t *engine, const task_t *task) noexcept nogil:
+    """Whether the task has run an int3 or a step of ours whose trap has not been reported yet: an interruption is
+    reported before signals are (Linux kernel/signal.c, get_signal)."""
     cdef siginfo_t infos[PEEK_COUNT]
+    cdef uint64_t ip
     cdef long i
-    for i in range(siginfo_peek(tid, 0, infos, PEEK_COUNT)):
-        if infos[i].si_signo == SIGTRAP and infos[i].si_code == SI_KERNEL:
+    if not task.flags & TASK_STEPPING:
+        if ip_get(task.tid, &ip) < 0 or site_find(&engine.text.sites, ip - 1) == SITE_NONE:
+            return False
+    for i in range(siginfo_peek(task.tid, 0, infos, PEEK_COUNT)):
+        if infos[i].si_signo == SIGTRAP and infos[i].si_code > 0:
             return True
     return False
+
+
+cdef int trap_let_out(engine_t *engine, pid_t tid) noexcept nogil:
+    """Lets that trap be reported, serves it, and interrupts the task again."""
+    cdef stop_t stop
+    cdef int status = <int>task_cont(tid, 0)
+    if status == 0:
+        status = stop_wait_task(tid, &stop)
+    if status == 0:
+        status = settled_serve(engine, &stop)
+    return status if status < 0 else <int>task_interrupt(tid)
+
+
+cdef int settled_serve(engine_t *engine, const stop_t *stop) noexcept nogil:
+    """Serves a stop that is no interruption; a hit is put off until the task goes on."""
+    cdef int status
+    if stop_is_hit_taken_back(engine, stop):
+        return <int>task_cont(stop.tid, 0)
+    status = stop_serve(engine, stop)
+    if status == LOOP_ENDED or status == LOOP_EXEC:
+        return -ESRCH
+    return min(status, 0)
 
 
 cdef void call_resume(pid_t tid) noexcept nogil:
@@ -139,6 +166,8 @@ cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
         task = task_find(&engine.tasks, tid)
         if task == NULL:
             return -ESRCH
+        if trap_waits(engine, task):
+            return trap_let_out(engine, tid)
         if task.flags & TASK_STEPPING:
             status = step_abort(engine, task)
             if status < 0:
@@ -148,12 +177,7 @@ cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
         held[0] = True
         call_resume(tid)
         return 0
-    if stop_is_hit_taken_back(engine, &stop):
-        return <int>task_cont(tid, 0)
-    status = stop_serve(engine, &stop)
-    if status == LOOP_ENDED or status == LOOP_EXEC:
-        return -ESRCH
-    return min(status, 0)
+    return settled_serve(engine, &stop)
 
 
 cdef int task_halt(engine_t *engine, pid_t tid, int deadline_ms) noexcept nogil:
@@ -235,19 +259,13 @@ cdef void sites_disarm(engine_t *engine) noexcept nogil:
 
 
 cdef void tasks_clear(engine_t *engine) noexcept nogil:
-    """No task has a trap of ours before it or stands in a slot any more."""
+    """No task stands in a slot any more."""
     cdef uint32_t i
     cdef uint64_t ip
     cdef pid_t tid
     for i in range(engine.tasks.mask + 1):
         tid = engine.tasks.table[i].tid
-        if not tid or ip_get(tid, &ip) < 0:
-            continue
-        while site_find(&engine.text.sites, ip - 1) != SITE_NONE and trap_waits(tid):
-            # Let it be reported: it is recognised as one of ours, and the task is put in front of the site.
-            if task_release(engine, tid) < 0 or task_halt(engine, tid, LEAVE_MS) < 0 or ip_get(tid, &ip) < 0:
-                break
-        if slot_at(&engine.text.arenas, ip) != SLOT_NONE:
+        if tid and ip_get(tid, &ip) == 0 and slot_at(&engine.text.arenas, ip) != SLOT_NONE:
             slot_leave(engine, &engine.tasks.table[i], ip)
 
 

@@ -7,16 +7,18 @@ does not push. Used for slots and for trampolines.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-# A buffer that is being filled. `length` counts on past `room`, where nothing is written: compare them at the end.
+# A buffer that is being filled: code from the start, the addresses of far jumps from the end. Both count on where
+# there is no room left, and nothing is written then: see emit_fits.
 ctypedef struct emitter_t:
     uint8_t *bytes
-    uint64_t ip       # at which bytes[0] will run
-    size_t room
-    size_t length
+    uint64_t ip       # at which bytes[0] will run; a multiple of 8, as is `room`: with EFLAGS.AC set an unaligned
+    size_t room       # address would fault when the jump reads it
+    size_t length     # of the code
+    size_t literals   # bytes at the end
 
 cdef enum:
     JUMP_NEAR_SIZE = 5
-    JUMP_FAR_SIZE = 14
+    JUMP_FAR_SIZE = 6
 
 
 cdef inline void emit_begin(emitter_t *out, uint8_t *bytes, size_t room, uint64_t ip) noexcept nogil:
@@ -24,10 +26,15 @@ cdef inline void emit_begin(emitter_t *out, uint8_t *bytes, size_t room, uint64_
     out.room = room
     out.ip = ip
     out.length = 0
+    out.literals = 0
+
+
+cdef inline bint emit_fits(const emitter_t *out) noexcept nogil:
+    return out.length + out.literals <= out.room
 
 
 cdef inline void emit_bytes(emitter_t *out, const void *source, size_t size) noexcept nogil:
-    if out.length + size <= out.room:
+    if out.length + size + out.literals <= out.room:
         memcpy(out.bytes + out.length, source, size)
     out.length += size
 
@@ -61,11 +68,13 @@ cdef inline void emit_jump(emitter_t *out, uint64_t to_vaddr) noexcept nogil:
     if jump_size(at_ip, to_vaddr) == JUMP_NEAR_SIZE:
         emit_byte(out, 0xE9)
         emit_u32(out, <uint32_t>(to_vaddr - at_ip - JUMP_NEAR_SIZE))
-    else:
-        emit_byte(out, 0xFF)  # jmp [rip+0], the address follows
-        emit_byte(out, 0x25)
-        emit_u32(out, 0)
-        emit_u64(out, to_vaddr)
+        return
+    out.literals += 8
+    emit_byte(out, 0xFF)  # jmp [rip+disp32]
+    emit_byte(out, 0x25)
+    emit_u32(out, <uint32_t>(out.room - out.literals - out.length - 4))
+    if emit_fits(out):
+        memcpy(out.bytes + out.room - out.literals, &to_vaddr, 8)
 
 
 cdef inline bint push_is_short(uint64_t value) noexcept nogil:

@@ -7,7 +7,7 @@ run the instruction itself.
 
 from libc.stdint cimport uint64_t
 
-from uprobe_core.abi cimport PLAN_ONE_STOP, WAY_BOOST, WAY_JMP, WAY_SKIP, regs_t
+from uprobe_core.abi cimport PLAN_ONE_STOP, WAY_BOOST, WAY_JMP, WAY_SKIP, insn_t, regs_t
 from uprobe_core.x86.fixup cimport access_t, place_t
 
 
@@ -19,6 +19,9 @@ cdef inline bint plan_sets_ip(unsigned int kind) noexcept nogil:
 cdef uint64_t emulate_ip(const place_t *place) noexcept nogil
 
 # Any other one-stop way: regs are those of the hit with ip at the site. Returns FIXUP_DONE (regs are those after the
-# instruction, and `access` may be a write to make), FIXUP_IP (only ip changed) or FIXUP_READ (make the access, call
-# again with unchanged regs). access.size must be 0 at the first call.
+# instruction, and `access` may be a write to make), FIXUP_IP (only ip changed), FIXUP_READ (make the access, call
+# again with unchanged regs) or FIXUP_FAULTS. access.size must be 0 at the first call.
 cdef int emulate(const place_t *place, regs_t *regs, access_t *access) noexcept nogil
+
+# The way (enum plan_way) by which `emulate` can run a near branch, push, pop, move or lea; -1 when it cannot.
+cdef int emulate_way(const insn_t *insn) noexcept nogil

@@ -35,6 +35,7 @@ cdef enum fixup_outcome:
     FIXUP_READ    # do `access` (a read), then call again
     FIXUP_FAILED  # ip is neither the slot nor anywhere the instruction can lead: the target scrambled it
     FIXUP_IP      # as FIXUP_DONE, and only regs.rip changed: it alone need be written
+    FIXUP_FAULTS  # the instruction will fault: the processor has to run it, regs untouched
 
 # Sets regs up for the step: ip to the slot, scratch or gs base loaded; what they held goes to `saved`.
 cdef void fixup_begin(const place_t *place, regs_t *regs, saved_t *saved) noexcept nogil

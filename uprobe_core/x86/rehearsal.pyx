@@ -10,6 +10,7 @@ from uprobe_core.x86.fixup cimport (
     FIXUP_AGAIN,
     FIXUP_DONE,
     FIXUP_FAILED,
+    FIXUP_FAULTS,
     FIXUP_IP,
     FIXUP_READ,
     access_t,
@@ -34,6 +35,7 @@ OUTCOMES = {
     FIXUP_READ: "read",
     FIXUP_FAILED: "failed",
     FIXUP_IP: "ip",
+    FIXUP_FAULTS: "faults",
 }
 RESOLVE_OUTCOMES = {
     RESOLVE_BACK: "back",
@@ -98,7 +100,7 @@ cdef class Rehearsal:
         return emulate_ip(&self.place)
 
     def emulate(self, bytes regs, read: bytes | None = None) -> tuple[str, bytes]:
-        """Without a step: "done", "ip" or "read", and the registers. After "read" call again with what `read` names."""
+        """Without a step: "done", "ip", "read" or "faults", and the registers. After "read" call again with what `read` names."""
         self.load(regs)
         self.access.value = 0
         if read is None:

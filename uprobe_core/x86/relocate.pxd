@@ -20,9 +20,9 @@ cdef enum plan_reach:
 cdef int plan_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int mode, int strategy, int near,
                    plan_t *plan) noexcept nogil
 
-# Writes the slot's bytes for a slot at `slot_ip`. Returns STATUS_OK, or STATUS_NO_ROOM when the slot is out of
-# reach of what it must reach. A plan that needs no slot may be given one all the same: its slot then does the same
-# without the tracer.
+# Writes the slot's bytes for a slot at `slot_ip`, a multiple of SLOT_SIZE. Returns STATUS_OK, or STATUS_NO_ROOM when
+# the slot is out of reach of what it must reach. A plan that needs no slot may be given one all the same: its slot then
+# does the same without the tracer.
 cdef int plan_place(plan_t *plan, uint64_t ip, uint64_t slot_ip) noexcept nogil
 
 # The Python face of a plan.

@@ -71,14 +71,28 @@ from uprobe_core.abi cimport (
     RIP_SCRATCH,
     RIP_SEGMENT,
     SLOT_SIZE,
+    STEP_PLAIN,
     STEP_REPEAT,
     STEP_SYSCALL,
+    STEP_TF_IN,
     STEP_TF_OUT,
     STEP_TRANSACTION,
     WAY_BOOST,
+    WAY_CALL,
     WAY_CALL_INDIRECT,
+    WAY_IN_PLACE,
+    WAY_JCC,
     WAY_JMP,
     WAY_JMP_INDIRECT,
+    WAY_LEA,
+    WAY_LEAVE,
+    WAY_LOOP,
+    WAY_MOV,
+    WAY_POP,
+    WAY_POPF,
+    WAY_PUSH,
+    WAY_PUSHF,
+    WAY_RET,
     WAY_SKIP,
     insn_t,
     plan_t,
@@ -89,6 +103,7 @@ from uprobe_core.x86.emit cimport (
     emit_begin,
     emit_byte,
     emit_bytes,
+    emit_fits,
     emit_jump,
     emit_load,
     emit_push,
@@ -97,6 +112,7 @@ from uprobe_core.x86.emit cimport (
     push_size,
     reach_near,
 )
+from uprobe_core.x86.emulate cimport emulate_way
 from uprobe_core.x86.operand cimport (
     operand_answer,
     operand_call_to_jmp,
@@ -106,6 +122,7 @@ from uprobe_core.x86.operand cimport (
 from uprobe_core.x86.registers cimport REG_RCX
 
 cdef enum:
+    SYSCALL_SIZE = 2
     OPCODE_NOP = 0x90
     OPCODE_INT3 = 0xCC
     OPCODE_JCC_SHORT = 0x70
@@ -202,17 +219,19 @@ cdef void plan_branch(const insn_t *insn, const uint8_t *code, plan_t *plan) noe
     plan.place = PLACE_ANY
 
 
-cdef int trap_call_indirect(const insn_t *insn, const uint8_t *code, uint64_t ip, int strategy, int near,
-                            plan_t *plan) noexcept nogil:
-    cdef bint in_memory = insn.modrm < 0xC0
-    cdef int refusal = operand_answer(insn, code, ip, strategy, near, False, plan)
-    if refusal == REFUSAL_NO_ROOM or not operand_call_to_jmp(insn, code, plan):
-        plan.place = PLACE_NONE
-        plan_emulate(WAY_CALL_INDIRECT, FORM_NONE, insn, plan)
-        return REFUSAL_NONE
-    if refusal:
-        return refusal
-    if in_memory and not insn.attrs & INSN_RIP_RELATIVE:
+cdef int plan_without_slot(const insn_t *insn, plan_t *plan) noexcept nogil:
+    cdef int way = emulate_way(insn)
+    if way < 0:
+        return REFUSAL_NO_ROOM
+    plan.place = PLACE_NONE
+    plan_emulate(way, FORM_NONE, insn, plan)
+    return REFUSAL_NONE
+
+
+cdef int trap_call_indirect(const insn_t *insn, const uint8_t *code, int strategy, plan_t *plan) noexcept nogil:
+    if not operand_call_to_jmp(insn, code, plan):
+        return plan_without_slot(insn, plan)
+    if insn.modrm < 0xC0 and not insn.attrs & INSN_RIP_RELATIVE:
         # The push must not overwrite the operand before it is read: only the registers at the hit can tell.
         plan_emulate(WAY_CALL_INDIRECT, FORM_CALL_INDIRECT, insn, plan)
     else:
@@ -220,11 +239,23 @@ cdef int trap_call_indirect(const insn_t *insn, const uint8_t *code, uint64_t ip
     return REFUSAL_NONE
 
 
+cdef void plan_syscall(plan_t *plan) noexcept nogil:
+    """A copy without prefixes, which do nothing: the kernel restarts it two bytes back."""
+    memcpy(plan.copy, plan.original + plan.length - SYSCALL_SIZE, SYSCALL_SIZE)
+    plan.copy_length = SYSCALL_SIZE
+
+
+cdef int boost_form(int flow) noexcept nogil:
+    """The slot of an instruction whose copy does all the work."""
+    if flow in (FLOW_JMP_INDIRECT, FLOW_RET, FLOW_JMP_FAR, FLOW_RET_FAR, FLOW_IRET):
+        return FORM_LAST
+    return FORM_SYSCALL if flow == FLOW_SYSCALL else FORM_COPY
+
+
 cdef int trap_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int strategy, int near,
                    plan_t *plan) noexcept nogil:
     """Plans one stop. Returns an enum refusal."""
     cdef int refusal
-    cdef int form = FORM_COPY
     if insn_is_nop(insn):
         plan.target_vaddr = ip + insn.length
         plan_emulate(WAY_SKIP, FORM_JUMP, insn, plan)
@@ -232,8 +263,8 @@ cdef int trap_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int str
     if insn.flow == FLOW_JMP:
         plan_emulate(WAY_JMP, FORM_JUMP, insn, plan)
         return REFUSAL_NONE
-    if insn.flow == FLOW_CALL_INDIRECT:
-        return trap_call_indirect(insn, code, ip, strategy, near, plan)
+    if near == REACH_NONE:
+        return plan_without_slot(insn, plan)
     if insn.flow == FLOW_CALL:
         plan.place = PLACE_ANY
         plan_boost(FORM_CALL, strategy, plan)
@@ -247,22 +278,35 @@ cdef int trap_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int str
         plan_boost(FORM_COPY, strategy, plan)
         return REFUSAL_NONE
     refusal = operand_answer(insn, code, ip, strategy, near, False, plan)
-    if refusal == REFUSAL_NO_ROOM and insn.flow == FLOW_JMP_INDIRECT:
-        plan.place = PLACE_NONE
-        plan_emulate(WAY_JMP_INDIRECT, FORM_NONE, insn, plan)
-        return REFUSAL_NONE
-    if insn.flow in (FLOW_JMP_INDIRECT, FLOW_RET, FLOW_JMP_FAR, FLOW_RET_FAR, FLOW_IRET):
-        form = FORM_LAST
-    elif insn.flow == FLOW_SYSCALL:
-        form = FORM_SYSCALL
-    plan_boost(form, strategy, plan)
-    return refusal
+    if refusal == REFUSAL_NO_ROOM and strategy == RIP_AUTO:
+        return plan_without_slot(insn, plan)
+    if refusal:
+        return refusal
+    if insn.flow == FLOW_CALL_INDIRECT:
+        return trap_call_indirect(insn, code, strategy, plan)
+    if insn.flow == FLOW_SYSCALL:
+        plan_syscall(plan)
+    plan_boost(boost_form(insn.flow), strategy, plan)
+    if insn.step == STEP_TF_IN and insn.flow == FLOW_NEXT:
+        plan_emulate(WAY_POPF, FORM_COPY, insn, plan)
+    return REFUSAL_NONE
+
+
+cdef int step_in_place(const insn_t *insn, plan_t *plan) noexcept nogil:
+    """Not for a system call, which may block while all threads are stopped, nor where the trap flag would show."""
+    if insn.step not in (STEP_PLAIN, STEP_REPEAT):
+        return REFUSAL_NO_ROOM
+    plan_emulate(WAY_IN_PLACE, FORM_NONE, insn, plan)
+    return REFUSAL_NONE
 
 
 cdef int step_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int strategy, int near,
                    plan_t *plan) noexcept nogil:
     """Plans a copy that is single-stepped. Returns an enum refusal."""
-    cdef int refusal = operand_answer(insn, code, ip, strategy, near, True, plan)
+    cdef int refusal
+    if near == REACH_NONE:
+        return step_in_place(insn, plan)
+    refusal = operand_answer(insn, code, ip, strategy, near, True, plan)
     if refusal:
         return refusal
     plan.form = FORM_STEP
@@ -341,8 +385,8 @@ cdef int plan_place(plan_t *plan, uint64_t ip, uint64_t slot_ip) noexcept nogil:
         emit_jump(&out, next_ip)
     if plan.form in (FORM_JUMP, FORM_BRANCH, FORM_CALL):
         emit_jump(&out, plan.target_vaddr)
-    plan.slot_length = <uint8_t>out.length
-    return STATUS_OK if out.length <= SLOT_SIZE else STATUS_NO_ROOM
+    plan.slot_length = <uint8_t>(SLOT_SIZE if out.literals else out.length)
+    return STATUS_OK if emit_fits(&out) else STATUS_NO_ROOM
 
 
 MODES = {"auto": MODE_AUTO, "step": MODE_STEP, "trap": MODE_TRAP, "jump": MODE_JUMP}
@@ -363,8 +407,20 @@ WAY_NAMES = {
     WAY_BOOST: "boost",
     WAY_SKIP: "emulate: skip",
     WAY_JMP: "emulate: jmp",
+    WAY_JCC: "emulate: jcc",
+    WAY_LOOP: "emulate: loop",
+    WAY_CALL: "emulate: call",
     WAY_CALL_INDIRECT: "emulate: indirect call",
     WAY_JMP_INDIRECT: "emulate: indirect jmp",
+    WAY_RET: "emulate: ret",
+    WAY_PUSH: "emulate: push",
+    WAY_POP: "emulate: pop",
+    WAY_LEA: "emulate: lea",
+    WAY_MOV: "emulate: mov",
+    WAY_PUSHF: "emulate: pushf",
+    WAY_LEAVE: "emulate: leave",
+    WAY_IN_PLACE: "step in place",
+    WAY_POPF: "emulate: popf",
 }
 FIXUP_NAMES = (
     (FIX_IP, "fix ip"),

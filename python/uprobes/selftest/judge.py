@@ -14,9 +14,12 @@ from uprobes.selftest.state import IMAGE_SIZE, State, state_load
 
 COMPARED = (*GENERAL, "rip", "eflags", "fs_base", "gs_base", "cs", "ss", "ds", "es", "fs", "gs")
 _SITE_PAGE = SITE_IP // PAGE * PAGE
-_RF = 0x1_0000
+_RF = 0x1_0000  # set by the stop itself
+_ID = 0x20_0000  # ptrace cannot set it
 _X87_LAST = slice(6, 24)  # opcode, ip and operand of the last x87 instruction
 _XSAVE_HEADER = slice(512, 576)  # which parts are in their initial state: an optimisation, not a value
+_SELECTORS = ("ds", "es", "fs", "gs")
+_LAST_NULL = 3
 _STEP_LIMIT = 300
 
 
@@ -37,6 +40,7 @@ VARIANTS = (
     Variant("trap", "auto", "near", "near"),
     Variant("trap", "displacement", "near", "near"),
     Variant("trap", "auto", "any", "far above"),
+    Variant("trap", "auto", "none", "near"),
     Variant("step", "auto", "near", "near"),
     Variant("step", "auto", "any", "far below"),
     Variant("step", "scratch", "near", "far above"),
@@ -80,6 +84,10 @@ def _image_differences(name: str, ours: bytes, theirs: bytes) -> list[str]:
     return [f"{len(offsets)} bytes of {name} from +{first:#x}: {ours[first]:#x} != {theirs[first]:#x}"]
 
 
+class AccessError(Exception):
+    """An emulated access found no memory: the processor has to run the instruction, and raise its fault."""
+
+
 class Judge:
     """Runs instructions in a sandbox, natively and out of line."""
 
@@ -120,7 +128,9 @@ class Judge:
         state_load(self._sandbox, state)
         self._sandbox.write(SLOTS[variant.slot], made.slot.ljust(32, b"\xcc"))
         hit = Rehearsal(made)
+        identification = register_get(self._sandbox.registers(), "eflags") & _ID
         registers = register_set(state.registers, "rip", SITE_IP)
+        registers = register_set(registers, "eflags", register_get(registers, "eflags") | identification)
         if made.kind & 0x80:
             return self._one_stop(hit, made, registers)
         return self._stepped(hit, registers)
@@ -142,11 +152,15 @@ class Judge:
 
     def _emulated(self, hit: Rehearsal, registers: bytes) -> bytes:
         outcome, after = hit.emulate(registers)
-        if outcome == "read":
-            vaddr, size = hit.read
-            outcome, after = hit.emulate(registers, self._sandbox.read(vaddr, size))
-        if outcome == "done":
-            self._write(hit)
+        try:
+            if hit.read is not None:
+                outcome, after = hit.emulate(registers, self._sandbox.read(*hit.read))
+            if outcome == "done" and hit.write is not None:
+                self._sandbox.write(*hit.write)
+        except OSError as error:
+            raise AccessError(f"no memory for {hit.read or hit.write}") from error
+        if outcome == "faults":
+            raise AccessError("the branch leads to no address")
         return after
 
     def _stepped(self, hit: Rehearsal, registers: bytes) -> Result:
@@ -157,16 +171,13 @@ class Judge:
                 return self._result(stop, hit.abort(stop.registers))
             outcome, registers = hit.finish(stop.registers)
             if outcome == "done":
-                self._write(hit)
+                if hit.write is not None:
+                    self._sandbox.write(*hit.write)
                 stop = self._sandbox.run(registers)
                 return self._result(stop, _landed(stop))
             if outcome == "failed":
                 raise SandboxError(f"the step ended at 0x{register_get(stop.registers, 'rip'):x}")
         raise SandboxError(f"not finished after {_STEP_LIMIT} steps")
-
-    def _write(self, hit: Rehearsal) -> None:
-        if hit.write is not None:
-            self._sandbox.write(*hit.write)
 
     def _result(self, stop: Stop, registers: bytes) -> Result:
         """stop: of which only the fault counts; registers: as they would be seen at the original address."""
@@ -174,8 +185,17 @@ class Judge:
         xstate = bytearray(self._sandbox.xstate())
         for part in (_X87_LAST, _XSAVE_HEADER):
             xstate[part] = bytes(part.stop - part.start)
-        registers = register_set(registers, "eflags", register_get(registers, "eflags") & ~_RF)
+        registers = register_set(registers, "eflags", register_get(registers, "eflags") & ~(_RF | _ID))
         registers = register_set(registers, "orig_rax", 0)
+        for name in _SELECTORS:  # PTRACE_SETREGS makes every null selector 0
+            if register_get(registers, name) <= _LAST_NULL:
+                registers = register_set(registers, name, 0)
+        stack = bytearray(self._sandbox.read(STACK_VADDR, IMAGE_SIZE))
+        if faulted:
+            # An indirect call whose operand faults has pushed already: dead bytes, which it overwrites when it runs.
+            below = register_get(registers, "rsp") - 8 - STACK_VADDR
+            if 0 <= below <= IMAGE_SIZE - 8:
+                stack[below : below + 8] = bytes(8)
         return Result(
             stop.signal if faulted else 0,
             stop.code if faulted else 0,
@@ -183,7 +203,7 @@ class Judge:
             registers,
             bytes(xstate),
             self._sandbox.read(DATA_VADDR, IMAGE_SIZE) + self._sandbox.read(DATA_ALIAS_VADDR, IMAGE_SIZE),
-            self._sandbox.read(STACK_VADDR, IMAGE_SIZE),
+            bytes(stack),
         )
 
 

@@ -24,6 +24,8 @@ _ST_VALID_OFF = 4  # the abridged tag word
 _ST_VALID = 0x3C  # four full, four empty: pushes and pops both succeed
 _BITMAP = slice(512, 520)
 _FLAGS = 0x8D5  # OF SF ZF AF PF CF
+_DF = 0x400
+_AC = 0x4_0000  # unaligned accesses fault
 _FIXED_FLAGS = 0x202
 
 
@@ -70,6 +72,9 @@ class StateMaker:
         values["rax"] = NO_SYSCALL
         values["rsp"] = STACK_VADDR + IMAGE_SIZE // 2
         values["eflags"] = _FIXED_FLAGS | (self._random.getrandbits(12) & _FLAGS)
+        for flag, chance in ((_DF, 0.1), (_AC, 0.05)):
+            if self._random.random() < chance:
+                values["eflags"] |= flag
         values["fs_base"] = DATA_VADDR
         values["gs_base"] = DATA_VADDR + 64
         return registers_pack(values)

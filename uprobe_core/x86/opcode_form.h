@@ -1,0 +1,147 @@
+/* What the generated opcode tables are made of: the shapes that gen_tables.py fills and decode.pyx reads.
+ *
+ * A lookup starts at the root of an opcode map, indexed by the opcode byte. An entry is 0 (no such instruction), a
+ * node or a leaf. A node is followed with some bits of the selector; a leaf names the row of opcodes.txt and its form.
+ */
+#ifndef UPROBES_OPCODE_FORM_H
+#define UPROBES_OPCODE_FORM_H
+
+#include <stdint.h>
+
+#include "abi.h"
+
+/* ---- the selector: the bits that choose among the rows of one opcode ------------------------------ */
+
+#define SELECT_RM 0    /* 3 bits */
+#define SELECT_REG 3   /* 3 bits */
+#define SELECT_MOD 6   /* 1: register form */
+#define SELECT_PP 7    /* 2 bits, as VEX.pp */
+#define SELECT_W 9
+#define SELECT_L 10    /* 2 bits */
+#define SELECT_REXB 12
+#define SELECT_AMD 13
+#define SELECT_32 14   /* 32-bit mode */
+#define SELECT_REXR 15
+
+/* The part of it that a leaf may restrict without a node of its own: mod, pp, W and L. */
+#define ALLOW_KEY(selector) ((selector) >> SELECT_MOD & 63)
+
+/* ---- entries -------------------------------------------------------------------------------------- */
+
+#define ENTRY_NODE 0x80000000u
+#define NODE_MODRM 0x40000000u /* needs the ModRM byte */
+#define NODE(offset, shift, mask) (ENTRY_NODE | (uint32_t)(mask) << 20 | (uint32_t)(shift) << 16 | (offset))
+#define NODE_SHIFT(entry) ((entry) >> 16 & 15)
+#define NODE_MASK(entry) ((entry) >> 20 & 7)
+#define NODE_OFFSET(entry) ((entry) & 0xffff)
+
+#define LEAF_MODRM 0x40000000u
+#define LEAF(row, form, modrm, imm) ((uint32_t)(row) << 16 | (uint32_t)(imm) << 12 | (form) | (modrm))
+#define LEAF_ROW(entry) ((entry) >> 16 & 0xfff)
+#define LEAF_IMM(entry) ((entry) >> 12 & 15)
+#define LEAF_FORM(entry) ((entry) & 0xfff)
+
+/* ---- forms ---------------------------------------------------------------------------------------- */
+
+/* Operand sizes, in bytes, from 66, W and the mode. */
+enum size_class {
+    SIZE_B, SIZE_W, SIZE_D, SIZE_Q, SIZE_X, SIZE_YMM, SIZE_ZMM, SIZE_T,
+    SIZE_V,    /* 16/32/64 */
+    SIZE_Z,    /* 16/32 */
+    SIZE_Y,    /* 32/64 by W */
+    SIZE_D64,  /* as V, 64 by default in 64-bit mode */
+    SIZE_F64,  /* always 64 in 64-bit mode */
+    SIZE_NEAR, /* D64 on AMD; Intel ignores 66 on near branches in 64-bit mode (SDM vol. 2, "CALL", "Jcc") */
+    SIZE_L,    /* the vector length */
+    SIZE_CLASSES
+};
+
+enum imm_kind {
+    IMM_NONE, IMM_UB, IMM_SB, IMM_UW, IMM_Z, IMM_V, IMM_D, IMM_ENTER, IMM_FAR, IMM_OFFSET, IMM_REL8, IMM_RELZ, IMM_TWO,
+    IMM_KINDS
+};
+
+enum form_rule {
+    RULE_LOCK = 1 << 0,         /* LOCK is legal with a memory destination */
+    RULE_LOCK_AMD = 1 << 1,     /* AMD takes LOCK too */
+    RULE_REP = 1 << 2,          /* F2 and F3 repeat it */
+    RULE_ANYMOD = 1 << 3,       /* ModRM.mod is ignored */
+    RULE_MANDATORY = 1 << 4,    /* 66, F2 or F3 is part of the opcode */
+    RULE_VVVV = 1 << 5,         /* vvvv names an operand; else it must be 1111 */
+    RULE_VSIB = 1 << 6,         /* the index register is a vector: a SIB byte is required */
+    RULE_UNIQUE = 1 << 7,       /* destination, index and mask (or the three tiles) must differ */
+    RULE_UNIQUE_DEST = 1 << 8,  /* the destination must differ from the sources */
+    RULE_SIB = 1 << 9,          /* a SIB byte is required */
+    RULE_MASK = 1 << 10,        /* EVEX.aaa may name a mask */
+    RULE_MASK_REQUIRED = 1 << 11,
+    RULE_ZEROING = 1 << 12,     /* EVEX.z may be set */
+    RULE_K_REG = 1 << 13,       /* ModRM.reg is a mask register: EVEX.R and R' must be 1 */
+    RULE_OPCODE_REG = 1 << 14,  /* the low three bits of the opcode are a register */
+    RULE_VENDOR_W = 1 << 15     /* vendors disagree under REX.W */
+};
+
+/* A general register named by the encoding and what becomes of it. Three slots: ModRM.reg or the opcode, ModRM.rm, vvvv. */
+enum slot_bit {
+    SLOT_GPR = 1, SLOT_BYTE = 2, SLOT_READ = 4, SLOT_WRITE = 8,
+    SLOT_KILL_V = 16, /* the old value does not matter if the operand size is at least 32 bits */
+    SLOT_KILL = 32,   /* it never matters */
+    SLOT_READ_32 = 64 /* read if the operand size is 32 bits */
+};
+#define SLOT_REG 0
+#define SLOT_RM 8
+#define SLOT_VVVV 16
+
+/* What the memory form of ModRM does. */
+enum form_memory { MEMORY_READ = 1, MEMORY_WRITE = 2, MEMORY_LOCKED = 4 };
+
+enum form_idiom {
+    IDIOM_NONE,
+    IDIOM_ZERO,      /* xor, sub: with the same register twice, a constant */
+    IDIOM_CARRY,     /* sbb: with the same register twice, CF spread out */
+    IDIOM_SHIFT,     /* by an immediate: a count of 0 leaves the flags alone */
+    IDIOM_NAME       /* the mnemonic goes by address size */
+};
+
+/* EVEX: log2 of the disp8 scale (7: 4 or 8 bytes by W), whether it grows with the vector length, log2 of the
+ * broadcast element, and the kind of static rounding. */
+#define EVEX_FORM(scale, by_length, broadcast, rounding) ((scale) | (by_length) << 3 | (broadcast) << 4 | (rounding) << 6)
+#define EVEX_SCALE(evex) ((evex) & 7)
+#define EVEX_BY_LENGTH(evex) ((evex) >> 3 & 1)
+#define EVEX_BROADCAST(evex) ((evex) >> 4 & 3)
+#define EVEX_ROUNDING(evex) ((evex) >> 6)
+enum evex_rounding { ROUNDING_NONE, ROUNDING_SAE, ROUNDING_ER };
+
+typedef struct opcode_form {
+    uint32_t attrs;    /* enum insn_attr that always hold */
+    uint32_t slots;    /* enum slot_bit at SLOT_REG, SLOT_RM, SLOT_VVVV */
+    uint16_t rules;    /* enum form_rule */
+    uint8_t size;      /* enum size_class */
+    uint8_t flow;      /* enum insn_flow */
+    uint8_t step;      /* enum insn_step */
+    uint8_t memory;    /* enum form_memory */
+    uint8_t allow;     /* index of opcode_allow: bit ALLOW_KEY is set where the instruction exists */
+    uint8_t evex;      /* EVEX_FORM */
+    uint8_t implicit;  /* index of opcode_implicit */
+    uint8_t flags;     /* index of opcode_flags */
+    uint8_t idiom;     /* enum form_idiom */
+} opcode_form_t;
+
+/* Implicit general registers, bit n is register n. */
+typedef struct opcode_implicit {
+    uint16_t reads, writes;
+    uint16_t kills;   /* always */
+    uint16_t kills_v; /* if the operand size is at least 32 bits */
+} opcode_implicit_t;
+
+typedef struct opcode_flags {
+    uint32_t reads, writes, undefined;
+} opcode_flags_t;
+
+/* ---- mnemonics ------------------------------------------------------------------------------------ */
+
+/* Of a row: number of its first name, and how many more follow, chosen by operand size. */
+#define MNEMONIC(first, more) ((first) | (more) << 14)
+#define MNEMONIC_FIRST(mnemonic) ((mnemonic) & 0x3fff)
+#define MNEMONIC_MORE(mnemonic) ((mnemonic) >> 14)
+
+#endif
