@@ -39,7 +39,7 @@ _live: weakref.WeakSet[Target] = weakref.WeakSet()
 class Target:
     """A traced process. Made by ``attach()`` and ``spawn()``; a context manager that detaches at its end."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, *, seal: bool = True) -> None:
         """Use ``attach()`` or ``spawn()``."""
         self.pid = pid
         self.exit_code: int | None = None
@@ -48,7 +48,7 @@ class Target:
         self._kept = False
         self._at_entry = threading.Event()
         self._owner = Owner(pid, self)
-        self._sites = SiteTable(self._owner, pid)
+        self._sites = SiteTable(self._owner, pid, seal=seal)
 
     # ---- life
 
@@ -227,13 +227,16 @@ class Target:
         _live.discard(self)
 
 
-def attach(pid: int) -> Target:
+def attach(pid: int, *, seal: bool = True) -> Target:
     """Trace a running process. Its threads do not notice: none is stopped.
+
+    seal: slot areas, made when the first slot is needed, are protected from the process itself (mseal, Linux 6.10) and stay
+    mapped, empty, after a detach, for the next attach. seal=False: detach leaves nothing mapped.
 
     Raises TargetGone (no such process), NotPermitted or AlreadyTraced (with what would help), UnsupportedTarget (32-bit
     code, a kernel thread, ourselves).
     """
-    target = Target(pid)
+    target = Target(pid, seal=seal)
     target._start()
     return target
 

@@ -24,6 +24,7 @@ ctypedef struct engine_t:
     text_t text
     tasks_t tasks
     twin_t twin
+    uint64_t unmap_gadget # a `syscall` in the target outside all arenas, for unmapping them at the end; 0: none known
     # the hit that waits for its callback
     pid_t hit_tid
     uint32_t hit_site

@@ -33,7 +33,7 @@ from uprobe_core.trace.loop cimport loop_run
 from uprobe_core.trace.start cimport target_go, target_run_to
 from uprobe_core.trace.tasks cimport task_find, task_t, tasks_drop, tasks_make
 from uprobe_core.trace.world cimport (
-    engine_leave, task_halt, task_release, world_resume, world_seize, world_stop,
+    engine_leave, slots_reclaim, task_halt, task_release, world_resume, world_seize, world_stop,
 )
 
 from uprobe_core.x86.decode cimport DECODE_64
@@ -123,6 +123,11 @@ cdef int order_call(void *argument) noexcept nogil:
     return min(status, ended)
 
 
+cdef int order_reclaim(void *argument) noexcept nogil:
+    cdef order_t *order = <order_t *>argument
+    return slots_reclaim(order.engine, order.deadline_ms)
+
+
 cdef int order_stop(void *argument) noexcept nogil:
     cdef order_t *order = <order_t *>argument
     return world_stop(order.engine, order.deadline_ms)
@@ -133,8 +138,7 @@ cdef int order_go(void *argument) noexcept nogil:
 
 
 cdef int order_leave(void *argument) noexcept nogil:
-    cdef order_t *order = <order_t *>argument
-    return engine_leave(order.engine, order.vaddr)
+    return engine_leave((<order_t *>argument).engine)
 
 
 cdef int order_run_to(void *argument) noexcept nogil:
@@ -152,7 +156,7 @@ cdef int order_write(void *argument) noexcept nogil:
 
 
 cdef int engine_orphaned(void *argument) noexcept nogil:
-    return engine_leave(<engine_t *>argument, 0)
+    return engine_leave(<engine_t *>argument)
 
 
 cdef class Tracer:
@@ -227,10 +231,15 @@ cdef class Tracer:
         return self.call(order_run)
 
     def leave(self, uint64_t unmap_gadget):
-        """Take everything back, let go of all threads, end the tracer. unmap_gadget 0: the arenas stay mapped."""
+        """Take everything back, let go of all threads, end the tracer.
+
+        unmap_gadget: address of a `syscall` outside the arenas, to unmap those with that are not sealed (which are
+        emptied); 0: none is unmapped.
+        """
         if not self.started:
             return
-        self.blank().vaddr = unmap_gadget
+        self.engine.unmap_gadget = unmap_gadget
+        self.blank()
         try:
             self.call(order_leave)
         finally:
@@ -293,10 +302,15 @@ cdef class Tracer:
         return order.done
 
     def drop(self, const uint32_t[::1] sites):
-        """Forget disarmed sites. Their slots stay taken: a thread may still be in one."""
+        """Forget disarmed sites. Their slots stay taken until reclaim(): a thread may still be in one."""
         cdef Py_ssize_t i
         for i in range(sites.shape[0]):
             site_at(&self.engine.text.sites, sites[i]).state &= ~<uint64_t>SITE_LIVE
+
+    def reclaim(self):
+        """Free the slots of forgotten sites that no thread is in; how many. All threads are stopped for a moment."""
+        self.blank().deadline_ms = 1000
+        return self.call(order_reclaim)
 
     def site(self, uint32_t number):
         """(vaddr, plan byte, state, hits, length, original, slot address or 0) of one site."""
@@ -331,9 +345,9 @@ cdef class Tracer:
 
     # ---- arenas
 
-    def add_arena(self, uint64_t vaddr, uint64_t size):
-        """Take a mapping of the target in as slots."""
-        if arena_add(&self.engine.text.arenas, vaddr, size) < 0:
+    def add_arena(self, uint64_t vaddr, uint64_t size, bint sealed):
+        """Take a mapping of the target in as slots. sealed: it cannot be unmapped any more."""
+        if arena_add(&self.engine.text.arenas, vaddr, size, sealed) < 0:
             raise MemoryError(f"no memory for the slots of an arena of {size} bytes")
 
     def reserve_slot(self, uint64_t vaddr):
