@@ -106,6 +106,7 @@ class plan_place(IntEnum):
     PLACE_NONE = 0
     PLACE_ANY = 1
     PLACE_NEAR = 2
+    PLACE_BELOW = 3
 
 class plan_way(IntEnum):
     WAY_BOOST = 0
@@ -124,7 +125,8 @@ class plan_way(IntEnum):
     WAY_PUSHF = 13
     WAY_LEAVE = 14
     WAY_IN_PLACE = 15
-    WAY_COUNT = 16
+    WAY_POPF = 16
+    WAY_COUNT = 17
 
 class probe_mode(IntEnum):
     MODE_AUTO = 0
@@ -165,4 +167,19 @@ class rip_strategy(IntEnum):
     RIP_SEGMENT = 3
     RIP_DISPLACEMENT = 4
 
+class slot_form(IntEnum):
+    FORM_NONE = 0
+    FORM_COPY = 1
+    FORM_LAST = 2
+    FORM_JUMP = 3
+    FORM_BRANCH = 4
+    FORM_CALL = 5
+    FORM_CALL_INDIRECT = 6
+    FORM_SYSCALL = 7
+    FORM_STEP = 8
+
 SIZES: dict[str, int]
+PLAN_ONE_STOP: int
+SLOT_SIZE: int
+OPERAND_NONE: int
+REG_NONE: int

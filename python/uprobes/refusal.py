@@ -3,46 +3,73 @@
 from __future__ import annotations
 
 from enum import IntEnum
-
-_BEFORE = "probe the instruction before it"
+from typing import Final
 
 
 class Refusal(IntEnum):
     """The numbers are those of ``enum refusal`` in ``uprobe_core/abi.h``."""
 
-    sentence: str
-    """The fact: lower case, no full stop."""
-    hint: str | None
-    """The way out, where there is one."""
+    NONE = 0
+    UNDECODABLE = 1
+    TRUNCATED = 2
+    VENDOR = 3
+    TRAPS_ITSELF = 4
+    ALWAYS_FAULTS = 5
+    SHADOW = 6
+    TRANSACTION = 7
+    MODE = 8
+    STRATEGY = 9
+    TOO_LONG = 10
+    NO_SCRATCH = 11
+    FAR_TRANSFER = 12
+    INSIDE = 13
+    NOT_EXECUTABLE = 14
+    SHARED = 15
+    CHANGED = 16
+    OCCUPIED = 17
+    NO_ROOM = 18
+    BITS = 19
+    RSEQ = 20
+    RESTORER = 21
+    NO_START = 22
 
-    def __new__(cls, value: int, sentence: str, hint: str | None = None) -> Refusal:
-        """Keep the words beside the number."""
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.sentence = sentence
-        member.hint = hint
-        return member
+    @property
+    def sentence(self) -> str:
+        """The fact: lower case, no full stop."""
+        return _WORDS[self][0]
 
-    NONE = 0, "the place can be probed"
-    UNDECODABLE = 1, "the bytes are no instruction of this processor", "is it data, or inside an instruction?"
-    TRUNCATED = 2, "the instruction runs past the end of its mapping"
-    VENDOR = 3, "AMD and Intel processors disagree on what these bytes do", _BEFORE
-    TRAPS_ITSELF = 4, "the instruction raises a trap of the program's own (int3, int1, int n)", _BEFORE
-    ALWAYS_FAULTS = 5, "the instruction always faults (ud2, hlt), and its handler may look at the bytes", _BEFORE
-    SHADOW = 6, "the instruction holds traps off past the one that follows it", "mode='trap'"
-    TRANSACTION = 7, "a trap would abort the transaction that the instruction begins, ends or aborts"
-    MODE = 8, "the mode that was asked for cannot run this instruction", "mode='auto'"
-    STRATEGY = 9, "the rip strategy that was asked for cannot reach this operand", "rip='auto'"
-    TOO_LONG = 10, "the copy would be longer than the 15 bytes that an instruction may have", "rip='auto'"
-    NO_SCRATCH = 11, "no register is free to hold the operand's address", "rip='auto'"
-    FAR_TRANSFER = 12, "a far call pushes the address of the copy, in a size that depends on the vendor", _BEFORE
-    INSIDE = 13, "the address is inside an instruction", "probe the instruction's first byte"
-    NOT_EXECUTABLE = 14, "no executable memory is mapped there"
-    SHARED = 15, "the mapping is shared and writable: a probe would change the file itself"
-    CHANGED = 16, "memory differs from the file: another tool, or the program itself, has patched it"
-    OCCUPIED = 17, "another site overlaps"
-    NO_ROOM = 18, "no slot can be had within reach, and the instruction cannot be emulated", "mode='step'"
-    BITS = 19, "it is 32-bit code"
-    RSEQ = 20, "it is inside a restartable sequence, which a stop would restart for ever", "probe after the sequence"
-    RESTORER = 21, "it is the signal restorer, which unwinders recognise by its bytes"
-    NO_START = 22, "no symbol or unwind entry says where instructions begin", "probe a function's first byte"
+    @property
+    def hint(self) -> str | None:
+        """The way out, where there is one."""
+        return _WORDS[self][1]
+
+
+_BEFORE: Final = "probe the instruction before it"
+_WORDS: Final[dict[Refusal, tuple[str, str | None]]] = {
+    Refusal.NONE: ("the place can be probed", None),
+    Refusal.UNDECODABLE: ("the bytes are no instruction of this processor", "is it data, or inside an instruction?"),
+    Refusal.TRUNCATED: ("the instruction runs past the end of its mapping", None),
+    Refusal.VENDOR: ("AMD and Intel processors disagree on what these bytes do", _BEFORE),
+    Refusal.TRAPS_ITSELF: ("the instruction raises a trap of the program's own (int3, int1, int n)", _BEFORE),
+    Refusal.ALWAYS_FAULTS: ("the instruction always faults (ud2, hlt), and its handler may look at the bytes", _BEFORE),
+    Refusal.SHADOW: ("the instruction holds traps off past the one that follows it", "mode='trap'"),
+    Refusal.TRANSACTION: ("a trap would abort the transaction that the instruction begins, ends or aborts", None),
+    Refusal.MODE: ("the mode that was asked for cannot run this instruction", "mode='auto'"),
+    Refusal.STRATEGY: ("the rip strategy that was asked for cannot reach this operand", "rip='auto'"),
+    Refusal.TOO_LONG: ("the copy would be longer than the 15 bytes that an instruction may have", "rip='auto'"),
+    Refusal.NO_SCRATCH: ("no register is free to hold the operand's address", "rip='auto'"),
+    Refusal.FAR_TRANSFER: ("a far call pushes the address of the copy, in a size that depends on the vendor", _BEFORE),
+    Refusal.INSIDE: ("the address is inside an instruction", "probe the instruction's first byte"),
+    Refusal.NOT_EXECUTABLE: ("no executable memory is mapped there", None),
+    Refusal.SHARED: ("the mapping is shared and writable: a probe would change the file itself", None),
+    Refusal.CHANGED: ("memory differs from the file: another tool, or the program itself, has patched it", None),
+    Refusal.OCCUPIED: ("another site overlaps", None),
+    Refusal.NO_ROOM: ("no slot can be had within reach, and the instruction cannot be emulated", "mode='step'"),
+    Refusal.BITS: ("it is 32-bit code", None),
+    Refusal.RSEQ: (
+        "it is inside a restartable sequence, which a stop would restart for ever",
+        "probe after the sequence",
+    ),
+    Refusal.RESTORER: ("it is the signal restorer, which unwinders recognise by its bytes", None),
+    Refusal.NO_START: ("no symbol or unwind entry says where instructions begin", "probe a function's first byte"),
+}

@@ -29,7 +29,9 @@ from uprobe_core.x86.resolve cimport (
     slot_resolve,
 )
 
-OUTCOMES = {
+from uprobe_core.x86.relocate import VENDORS as _VENDORS
+
+_OUTCOMES = {
     FIXUP_DONE: "done",
     FIXUP_AGAIN: "again",
     FIXUP_READ: "read",
@@ -37,7 +39,7 @@ OUTCOMES = {
     FIXUP_IP: "ip",
     FIXUP_FAULTS: "faults",
 }
-RESOLVE_OUTCOMES = {
+_RESOLVE_OUTCOMES = {
     RESOLVE_BACK: "back",
     RESOLVE_DONE: "done",
     RESOLVE_RESTART: "restart",
@@ -83,7 +85,7 @@ cdef class Rehearsal:
         """After the step: "done", "again" or "failed", and the registers. `write` may name a write to make."""
         self.load(regs)
         outcome = fixup_finish(&self.place, &self.saved, &self.regs, &self.access)
-        return OUTCOMES[outcome], self.store()
+        return _OUTCOMES[outcome], self.store()
 
     def abort(self, bytes regs) -> bytes:
         """Registers at the site, when the copy did not run or faulted."""
@@ -108,13 +110,13 @@ cdef class Rehearsal:
         else:
             memcpy(&self.access.value, <const uint8_t *>read, self.access.size)
         outcome = emulate(&self.place, &self.regs, &self.access)
-        return OUTCOMES[outcome], self.store()
+        return _OUTCOMES[outcome], self.store()
 
-    def resolve(self, bytes regs, options: int = DECODE_64) -> tuple[str, bytes]:
-        """Out of the slot: "back", "done", "restart" or "failed", and the registers."""
+    def resolve(self, bytes regs, vendor: str | None = None) -> tuple[str, bytes]:
+        """Out of the slot: "back", "done", "restart" or "failed", and the registers. `write` may name a write to make."""
         self.load(regs)
-        outcome = slot_resolve(&self.place, options, &self.regs, &self.access)
-        return RESOLVE_OUTCOMES[outcome], self.store()
+        outcome = slot_resolve(&self.place, _VENDORS[vendor] | DECODE_64, &self.regs, &self.access)
+        return _RESOLVE_OUTCOMES[outcome], self.store()
 
     @property
     def read(self) -> tuple[int, int] | None:

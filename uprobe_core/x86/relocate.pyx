@@ -98,7 +98,7 @@ from uprobe_core.abi cimport (
     plan_t,
 )
 from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
-from uprobe_core.x86.decode cimport DECODE_64, insn_decode
+from uprobe_core.x86.decode cimport DECODE_64, DECODE_AMD, DECODE_INTEL, insn_decode
 from uprobe_core.x86.emit cimport (
     emit_begin,
     emit_byte,
@@ -389,21 +389,25 @@ cdef int plan_place(plan_t *plan, uint64_t ip, uint64_t slot_ip) noexcept nogil:
     return STATUS_OK if emit_fits(&out) else STATUS_NO_ROOM
 
 
-MODES = {"auto": MODE_AUTO, "step": MODE_STEP, "trap": MODE_TRAP, "jump": MODE_JUMP}
-STRATEGIES = {
+cdef extern from "decode_options.h" nogil:
+    unsigned int decode_host_vendor()
+
+VENDORS = {None: decode_host_vendor(), "amd": DECODE_AMD, "intel": DECODE_INTEL}
+_MODES = {"auto": MODE_AUTO, "step": MODE_STEP, "trap": MODE_TRAP, "jump": MODE_JUMP}
+_STRATEGIES = {
     "auto": RIP_AUTO,
     "scratch": RIP_SCRATCH,
     "segment": RIP_SEGMENT,
     "displacement": RIP_DISPLACEMENT,
 }
-REACHES = {"none": REACH_NONE, "any": REACH_ANY, "near": REACH_NEAR}
-STRATEGY_NAMES = {value: name for name, value in STRATEGIES.items()} | {RIP_NONE: "none"}
-PLACE_NAMES = {PLACE_NONE: "none", PLACE_ANY: "any", PLACE_NEAR: "near", PLACE_BELOW: "below"}
-REGISTER_NAMES = (
+_REACHES = {"none": REACH_NONE, "any": REACH_ANY, "near": REACH_NEAR}
+_STRATEGY_NAMES = {value: name for name, value in _STRATEGIES.items()} | {RIP_NONE: "none"}
+_PLACE_NAMES = {PLACE_NONE: "none", PLACE_ANY: "any", PLACE_NEAR: "near", PLACE_BELOW: "below"}
+_REGISTER_NAMES = (
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
     "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 )
-WAY_NAMES = {
+_WAY_NAMES = {
     WAY_BOOST: "boost",
     WAY_SKIP: "emulate: skip",
     WAY_JMP: "emulate: jmp",
@@ -422,7 +426,7 @@ WAY_NAMES = {
     WAY_IN_PLACE: "step in place",
     WAY_POPF: "emulate: popf",
 }
-FIXUP_NAMES = (
+_FIXUP_NAMES = (
     (FIX_IP, "fix ip"),
     (FIX_RETURN, "fix return address"),
     (FIX_SCRATCH, "restore scratch {scratch}"),
@@ -436,8 +440,8 @@ FIXUP_NAMES = (
 def kind_name(kind: int, scratch: str | None = None) -> str:
     """The plan byte in words, such as "boost" or "step: fix ip, restore scratch rsi"."""
     if kind & PLAN_ONE_STOP:
-        return WAY_NAMES[kind & ~PLAN_ONE_STOP]
-    fixups = [text.format(scratch=scratch) for bit, text in FIXUP_NAMES if kind & bit]
+        return _WAY_NAMES[kind & ~PLAN_ONE_STOP]
+    fixups = [text.format(scratch=scratch) for bit, text in _FIXUP_NAMES if kind & bit]
     return "step: " + (", ".join(fixups) or "nothing to fix")
 
 
@@ -462,17 +466,17 @@ cdef class Plan:
     @property
     def strategy(self) -> str:
         """How the RIP-relative operand is found: "none", "scratch", "segment" or "displacement"."""
-        return STRATEGY_NAMES[self.plan.strategy]
+        return _STRATEGY_NAMES[self.plan.strategy]
 
     @property
     def scratch(self) -> str | None:
         """The scratch register's name."""
-        return None if self.plan.scratch == REG_NONE else REGISTER_NAMES[self.plan.scratch]
+        return None if self.plan.scratch == REG_NONE else _REGISTER_NAMES[self.plan.scratch]
 
     @property
     def place(self) -> str:
         """Where the slot must lie: "none", "any", "near" or "below"."""
-        return PLACE_NAMES[self.plan.place]
+        return _PLACE_NAMES[self.plan.place]
 
     @property
     def ip(self) -> int:
@@ -509,22 +513,22 @@ cdef class Plan:
 
 
 def plan(code: bytes, ip: int, slot_ip: int | None = None, *, mode: str = "auto", rip: str = "auto",
-         reach: str = "near", options: int = DECODE_64) -> Plan:
+         reach: str = "near", vendor: str | None = None) -> Plan:
     """How the instruction at the start of `code` can run out of line.
 
     ip: its address. slot_ip: address of the slot to write, if any; ValueError when it is out of reach.
     mode: "auto", "step" or "trap". rip: "auto", "scratch", "segment" or "displacement", for RIP-relative operands.
-    reach: the slots that can be had, "none", "any" or "near". options: as for the decoder.
+    reach: the slots that can be had, "none", "any" or "near". vendor: "amd", "intel", or None for this processor's.
     Raises ValueError for bytes that are no instruction. A refusal is not an error: see Plan.refusal.
     """
     cdef insn_t insn
     cdef const uint8_t *bytes_ptr = code
     cdef Plan made = Plan.__new__(Plan)
-    cdef int status = insn_decode(bytes_ptr, len(code), ip, options, &insn)
+    cdef int status = insn_decode(bytes_ptr, len(code), ip, VENDORS[vendor] | DECODE_64, &insn)
     if status:
         raise ValueError(f"0x{ip:x}: no instruction in {code[:15].hex(' ')} (decoder status {status})")
     made.site_ip = ip
-    plan_make(&insn, bytes_ptr, ip, MODES[mode], STRATEGIES[rip], REACHES[reach], &made.plan)
+    plan_make(&insn, bytes_ptr, ip, _MODES[mode], _STRATEGIES[rip], _REACHES[reach], &made.plan)
     if slot_ip is not None and not made.plan.refusal:
         if plan_place(&made.plan, ip, slot_ip):
             raise ValueError(f"0x{ip:x}: slot 0x{slot_ip:x} is out of reach; it must be {made.place}")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from uprobes.selftest.sandbox import DATA_VADDR, SITE_IP
 from uprobes.selftest.state import IMAGE_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LEGACY_PREFIXES = tuple(
     bytes.fromhex(text)
@@ -21,6 +24,7 @@ LEGACY_MAPS = (b"", b"\x0f", b"\x0f\x38", b"\x0f\x3a")
 VEX_MAPS = (1, 2, 3)
 EVEX_MAPS = (1, 2, 3, 5, 6)
 EVEX_MODIFIERS = (0x48, 0x49, 0x28, 0x08, 0x58, 0xC9, 0x18, 0x0A, 0x2B)
+_RELATIVE = {0xE8, 0xE9, 0xEB, *range(0x70, 0x80), *range(0xE0, 0xE4)}
 _RETURNS = (0xC2, 0xC3)
 _GROUP5 = 0xFF
 _GROUP5_BRANCHES = (2, 4)
@@ -73,7 +77,9 @@ def _with_operand(head: bytes, operand: Operand | None, reg: int) -> bytes:
 def _legacy(rng: random.Random) -> Form:
     opcode_map, opcode = rng.choice(LEGACY_MAPS), rng.randrange(256)
     head = rng.choice(LEGACY_PREFIXES) + opcode_map + bytes([opcode])
-    operand = rng.choice((None, *OPERANDS, OPERANDS[-1]))
+    operand: Operand | None = rng.choice((None, *OPERANDS, OPERANDS[-1]))
+    if (opcode_map == b"" and opcode in _RELATIVE) or (opcode_map == b"\x0f" and opcode >> 4 == 8):
+        operand = None  # its displacement is an immediate, which leads to an int3
     reg = rng.randrange(8)
     control = opcode_map == b"" and (opcode in _RETURNS or (opcode == _GROUP5 and reg in _GROUP5_BRANCHES))
     return Form(_with_operand(head, operand, reg), control)

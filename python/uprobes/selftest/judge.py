@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from uprobe_core.abi import PLAN_ONE_STOP, SLOT_SIZE
 from uprobe_core.x86.rehearsal import Rehearsal
 from uprobe_core.x86.relocate import Plan, plan
 from uprobes.selftest.registers import GENERAL, register_get, register_set, registers_unpack
-from uprobes.selftest.sandbox import DATA_ALIAS_VADDR, DATA_VADDR, PAGE, SITE_IP, SLOTS, STACK_VADDR, Sandbox, SandboxError, Stop
+from uprobes.selftest.sandbox import (
+    DATA_ALIAS_VADDR,
+    DATA_VADDR,
+    PAGE,
+    SITE_IP,
+    SLOTS,
+    STACK_VADDR,
+    Sandbox,
+    SandboxError,
+    Stop,
+)
 from uprobes.selftest.state import IMAGE_SIZE, State, state_load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COMPARED = (*GENERAL, "rip", "eflags", "fs_base", "gs_base", "cs", "ss", "ds", "es", "fs", "gs")
 _SITE_PAGE = SITE_IP // PAGE * PAGE
@@ -33,6 +47,7 @@ class Variant:
     slot: str
 
     def __str__(self) -> str:
+        """The choices in words."""
         return f"{self.mode}, rip {self.rip}, reach {self.reach}, slot {self.slot}"
 
 
@@ -91,9 +106,9 @@ class AccessError(Exception):
 class Judge:
     """Runs instructions in a sandbox, natively and out of line."""
 
-    def __init__(self, sandbox: Sandbox, options: int) -> None:
+    def __init__(self, sandbox: Sandbox) -> None:
+        """The sandbox is the caller's; nobody else may use it meanwhile."""
         self._sandbox = sandbox
-        self._options = options
 
     def native(self, code: bytes, state: State) -> Result:
         """Where it stands, with an int3 at every place to which it can go."""
@@ -108,7 +123,7 @@ class Judge:
         """The variants that differ for this instruction, each with its plan, refused or not."""
         seen = set()
         for variant in VARIANTS:
-            made = plan(code, SITE_IP, None, mode=variant.mode, rip=variant.rip, reach=variant.reach, options=self._options)
+            made = plan(code, SITE_IP, None, mode=variant.mode, rip=variant.rip, reach=variant.reach)
             key = (made.kind, made.copy_length, made.place, made.strategy, variant.slot, made.refusal)
             if key not in seen:
                 seen.add(key)
@@ -116,24 +131,54 @@ class Judge:
 
     def out_of_line(self, code: bytes, state: State, variant: Variant) -> Result:
         """As the tracer would do it. The plan must not be a refused one."""
-        made = plan(
-            code,
-            SITE_IP,
-            SLOTS[variant.slot],
-            mode=variant.mode,
-            rip=variant.rip,
-            reach=variant.reach,
-            options=self._options,
-        )
-        state_load(self._sandbox, state)
-        self._sandbox.write(SLOTS[variant.slot], made.slot.ljust(32, b"\xcc"))
-        hit = Rehearsal(made)
-        identification = register_get(self._sandbox.registers(), "eflags") & _ID
-        registers = register_set(state.registers, "rip", SITE_IP)
-        registers = register_set(registers, "eflags", register_get(registers, "eflags") | identification)
-        if made.kind & 0x80:
+        hit, made, registers = self._arrange(code, state, variant)
+        if made.kind & PLAN_ONE_STOP:
             return self._one_stop(hit, made, registers)
         return self._stepped(hit, registers)
+
+    def boundaries(self, code: bytes, state: State, variant: Variant) -> list[int]:
+        """Offsets in a boosted slot, its start left out, at which a signal can find the thread on the way through."""
+        hit, made, registers = self._arrange(code, state, variant)
+        if made.slot_ip is None or not hit.sets_ip() or hit.emulate_ip() != made.slot_ip:
+            return []
+        registers = register_set(registers, "rip", made.slot_ip)
+        found: list[int] = []
+        while True:
+            registers = self._sandbox.run(registers, step=True).registers
+            offset = register_get(registers, "rip") - made.slot_ip
+            if not 0 < offset < len(made.slot) or offset in found:
+                return found
+            found.append(offset)
+
+    def interrupted(self, code: bytes, state: State, variant: Variant, boundary: int) -> Result:
+        """Boosted, but taken out of the slot at that offset, as for a signal, to go on outside."""
+        hit, made, registers = self._arrange(code, state, variant)
+        slot_ip = SLOTS[variant.slot]
+        self._sandbox.write(slot_ip + boundary, b"\xcc")
+        stop = self._sandbox.run(register_set(registers, "rip", slot_ip))
+        if register_get(stop.registers, "rip") != slot_ip + boundary + 1:
+            raise SandboxError(f"the slot's boundary {boundary} was not reached: {made!r}")
+        outcome, registers = hit.resolve(_landed(stop))
+        if outcome not in ("back", "done"):
+            raise SandboxError(f"the slot's boundary {boundary} was resolved as {outcome}: {made!r}")
+        if hit.write is not None:
+            self._sandbox.write(*hit.write)
+        if outcome == "back":
+            self._sandbox.write(SITE_IP, code)
+        stop = self._sandbox.run(registers)
+        self._sandbox.write(SITE_IP, b"\xcc" * len(code))
+        return self._result(stop, _landed(stop))
+
+    def _arrange(self, code: bytes, state: State, variant: Variant) -> tuple[Rehearsal, Plan, bytes]:
+        """The state and the slot put in place, and the registers at the hit."""
+        slot_ip = SLOTS[variant.slot]
+        made = plan(code, SITE_IP, slot_ip, mode=variant.mode, rip=variant.rip, reach=variant.reach)
+        state_load(self._sandbox, state)
+        self._sandbox.write(slot_ip, made.slot.ljust(SLOT_SIZE, b"\xcc"))
+        identification = register_get(self._sandbox.registers(), "eflags") & _ID
+        flags = register_get(state.registers, "eflags") | identification
+        registers = register_set(state.registers, "eflags", flags)
+        return Rehearsal(made), made, register_set(registers, "rip", SITE_IP)
 
     def _one_stop(self, hit: Rehearsal, made: Plan, registers: bytes) -> Result:
         if hit.sets_ip():
@@ -143,7 +188,7 @@ class Judge:
         stop = self._sandbox.run(registers)
         if stop.signal == signal.SIGTRAP:
             return self._result(stop, _landed(stop))
-        outcome, registers = hit.resolve(stop.registers, self._options)
+        outcome, registers = hit.resolve(stop.registers)
         if outcome == "failed" and not _in_slot(stop, made):
             registers = stop.registers  # faulted where the instruction led
         elif outcome != "back":

@@ -68,6 +68,7 @@ class Sandbox:
     """One child, stopped between runs. Only the thread that made it may use it."""
 
     def __init__(self) -> None:
+        """Start the child and stop it."""
         self.pid = os.fork()
         if not self.pid:
             _become_sandbox()
@@ -82,9 +83,11 @@ class Sandbox:
             self.write(vaddr // PAGE * PAGE, _INT3 * PAGE * _PAGES)
 
     def __enter__(self) -> Self:
+        """The sandbox itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the child."""
         self.close()
 
     def close(self) -> None:

@@ -52,6 +52,7 @@ class StateMaker:
     """Makes states for one sandbox, reproducibly from a seed."""
 
     def __init__(self, sandbox: Sandbox, seed: int = 0) -> None:
+        """Asks the sandbox's processor for the layout of its vector registers."""
         self._random = random.Random(seed)  # noqa: S311
         self._registers = registers_unpack(sandbox.registers())
         self._registers |= {"rip": SITE_IP, "orig_rax": (1 << 64) - 1}
