@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from uprobe_core.x86.decode import host_options
 from uprobe_core.x86.relocate import Plan, plan
 from uprobes.cli.options import MODES, json_option, pid_option
 from uprobes.cli.output import print_note, print_object
@@ -94,10 +93,9 @@ def _effects(insn: Insn) -> str:
 def explain_code(code: bytes, address: int, slot_vaddr: int | None, mode: str, rip: str) -> tuple[Insn, Plan]:
     """The instruction at the start of `code` and its plan; DecodeError where there is none."""
     insn = decode(code, address)
-    options = {"mode": mode, "rip": rip, "options": host_options(64)}
-    made = plan(insn.bytes, address, **options)
+    made = plan(insn.bytes, address, mode=mode, rip=rip)
     if not made.refusal and made.place != "none" and slot_vaddr is not None:
-        made = plan(insn.bytes, address, slot_vaddr, **options)
+        made = plan(insn.bytes, address, slot_vaddr, mode=mode, rip=rip)
     return insn, made
 
 
