@@ -73,7 +73,6 @@ from uprobe_core.abi cimport (
     SLOT_SIZE,
     STEP_PLAIN,
     STEP_REPEAT,
-    STEP_SYSCALL,
     STEP_TF_IN,
     STEP_TF_OUT,
     STEP_TRANSACTION,
@@ -123,6 +122,7 @@ from uprobe_core.x86.registers cimport REG_RCX
 
 cdef enum:
     SYSCALL_SIZE = 2
+    VECTOR_SYSTEM_CALL = 0x80
     OPCODE_NOP = 0x90
     OPCODE_INT3 = 0xCC
     OPCODE_JCC_SHORT = 0x70
@@ -150,11 +150,15 @@ cdef inline bint flow_is_near_branch(int flow) noexcept nogil:
     return flow in (FLOW_JMP, FLOW_JCC, FLOW_LOOP, FLOW_CALL, FLOW_JMP_INDIRECT, FLOW_CALL_INDIRECT, FLOW_RET)
 
 
-cdef int refuse_always(const insn_t *insn) noexcept nogil:
+cdef inline bint insn_is_system_call(const insn_t *insn, const uint8_t *code) noexcept nogil:
+    return insn.flow == FLOW_SYSCALL or (insn.flow == FLOW_INT and code[insn.length - 1] == VECTOR_SYSTEM_CALL)
+
+
+cdef int refuse_always(const insn_t *insn, const uint8_t *code) noexcept nogil:
     """The refusal that holds in every mode, or REFUSAL_NONE."""
     if insn.bits != 64:
         return REFUSAL_BITS
-    if insn.flow == FLOW_INT and insn.step != STEP_SYSCALL:
+    if insn.flow == FLOW_INT and not insn_is_system_call(insn, code):
         return REFUSAL_TRAPS_ITSELF
     if insn.flow == FLOW_NEVER:  # whoever handles the fault may look at the bytes, and would find an int3
         return REFUSAL_ALWAYS_FAULTS
@@ -328,7 +332,7 @@ cdef int step_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int str
         plan.kind |= FIX_AGAIN
     elif insn.step == STEP_TF_OUT:
         plan.kind |= FIX_TF
-    elif insn.step == STEP_SYSCALL:
+    elif insn_is_system_call(insn, code):
         plan.kind |= FIX_SYSCALL
     return REFUSAL_NONE
 
@@ -337,7 +341,7 @@ cdef int plan_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int mod
                    plan_t *plan) noexcept nogil:
     cdef int refusal
     plan_reset(insn, code, plan)
-    refusal = refuse_always(insn)
+    refusal = refuse_always(insn, code)
     if refusal:
         return plan_refuse(plan, refusal)
     if mode == MODE_JUMP:
