@@ -14,7 +14,7 @@ from ptrace.syscall.linux.x86_64 import SYSCALL_NAMES
 
 from uprobe_core.abi import SLOT_SIZE
 from uprobes.errors import NoRoom, RemoteCallFailed
-from uprobes.process import find_hole, read_mappings, topmost_end
+from uprobes.process import find_hole, mapping_at, read_mappings, topmost_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,9 +27,11 @@ REACH: Final = 0x7FFF0000
 """How far a near slot may be from what it must reach: ±2 GiB less room for both ends."""
 
 # Numbers from 512 on are those of x32.
-_NUMBERS = {name: number for number, name in SYSCALL_NAMES.items() if number < 512}
+_NUMBERS = {name: number for number, name in SYSCALL_NAMES.items() if number < 512} | {"mseal": 462}
 _MAP_FIXED_NOREPLACE = 0x100000
 _GADGET = b"\x0f\x05\xc3"  # syscall; ret
+_BREAKPOINT = b"\xcc"
+_HEADER = (_GADGET + b"uprobes slots").ljust(SLOT_SIZE, _BREAKPOINT)
 # signal(7): an interruption ends these with EINTR even when no signal comes. They can be put back, but another thread is
 # better.
 _FRAGILE = frozenset(
@@ -49,10 +51,12 @@ def syscall_number(name: str) -> int:
 class Areas:
     """The slot areas of one target."""
 
-    def __init__(self, tracer: Tracer, pid: int) -> None:
-        """Nothing is mapped before the first slot is needed."""
+    def __init__(self, tracer: Tracer, pid: int, *, seal: bool) -> None:
+        """Nothing is mapped before the first slot is needed. seal: no area can be unmapped before the next exec."""
         self._tracer = tracer
         self._pid = pid
+        self._seal = seal
+        self._reused = False
         self._gadget: int | None = None
         self._own_gadget: int | None = None
 
@@ -75,10 +79,34 @@ class Areas:
     def forget(self) -> None:
         """After an exec nothing is left."""
         self._gadget = self._own_gadget = None
+        self._reused = False
         self._tracer.forget_arenas()
 
+    def restore(self) -> None:
+        """Map the areas again, at their old addresses, that the target has unmapped or made useless. NoRoom where
+        something else is there by now.
+        """
+        mappings = read_mappings(self._pid)
+        for vaddr, size, _ in self._tracer.arenas():
+            mapping = mapping_at(mappings, vaddr)
+            if mapping is not None and mapping.executable and mapping.end >= vaddr + size:
+                continue
+            self._own_gadget = None
+            if mapping is not None:
+                self.system_call("mprotect", vaddr, size, mmap.PROT_READ | mmap.PROT_EXEC)
+            else:
+                self._map(vaddr, size, _MAP_FIXED_NOREPLACE)
+            self._tracer.write(vaddr, _HEADER)
+            self._tracer.rewrite_arena(vaddr, size)
+        self._own_gadget = next((vaddr for vaddr, _, _ in self._tracer.arenas()), None)
+
     def make_anywhere(self, slots: int) -> None:
-        """An area for `slots` more slots, next above the topmost mapping if there is room. NoRoom."""
+        """An area for `slots` more slots, next above the topmost mapping if there is room. NoRoom.
+
+        The first time, sealed areas that an earlier attach has left empty are taken up instead.
+        """
+        if self._reuse():
+            return
         self._make(slots, topmost_end(read_mappings(self._pid)) + PAGE, 0)
 
     def make_near(self, low: int, high: int, slots: int) -> None:
@@ -94,6 +122,13 @@ class Areas:
 
     def _make(self, slots: int, hint: int, flags: int) -> None:
         size = self._size(slots)
+        vaddr = self._map(hint, size, flags)
+        self._tracer.write(vaddr, _HEADER)
+        # Sealing comes last; where the kernel has no mseal (before Linux 6.10) the area stays an ordinary one.
+        sealed = self._seal and self.system_call("mseal", vaddr, size, 0) == 0
+        self._adopt(vaddr, size, sealed)
+
+    def _map(self, hint: int, size: int, flags: int) -> int:
         vaddr = self.system_call(
             "mmap", hint, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flags, -1, 0
         )
@@ -103,11 +138,29 @@ class Areas:
                 fact=f"process {self._pid} cannot map {size} bytes for slots: {os.strerror(-vaddr)}",
                 hint="its limits are in /proc/PID/limits (address space) and vm.max_map_count",
             )
-        self._tracer.add_arena(vaddr, size)
+        return vaddr
+
+    def _adopt(self, vaddr: int, size: int, sealed: bool) -> None:
+        self._tracer.add_arena(vaddr, size, sealed)
+        self._tracer.reserve_slot(vaddr)
         if self._own_gadget is None:
-            self._tracer.write(vaddr, _GADGET.ljust(SLOT_SIZE, b"\xcc"))
-            self._tracer.reserve_slot(vaddr)
             self._own_gadget = vaddr
+
+    def _reuse(self) -> bool:
+        """Take up areas of an earlier attach, which left nothing but breakpoints in them; whether there were any."""
+        if self._reused:
+            return False
+        self._reused = True
+        found = False
+        for mapping in read_mappings(self._pid):
+            if not mapping.executable or mapping.writable or mapping.shared or mapping.name:
+                continue
+            size = mapping.end - mapping.start
+            code = self._tracer.read_some(mapping.start, size)
+            if code == _HEADER.ljust(size, _BREAKPOINT):
+                self._adopt(mapping.start, size, sealed=True)
+                found = True
+        return found
 
     def system_call(self, name: str, *arguments: int) -> int:
         """Let some thread of the target make a system call; negative results are -errno."""

@@ -28,6 +28,9 @@ class Events(Protocol):
     def on_hit(self, tid: int, site: int) -> bool:
         """A thread stands at a site with a callback. True: its registers were changed."""
 
+    def on_area_lost(self) -> None:
+        """The target has unmapped a slot area, or changed its protection."""
+
     def on_exec(self) -> None:
         """The target executed another program; nothing of ours is left in it."""
 
@@ -48,7 +51,7 @@ class Owner(threading.Thread):
         self._work: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._lock = threading.Lock()
         self._closing = False
-        self._started: Future[None] = Future()
+        self._seized: Future[None] = Future()
         self._apart = True
         self._failure: BaseException | None = None
 
@@ -56,7 +59,7 @@ class Owner(threading.Thread):
         """Start the thread and seize the target; OSError says why not. apart: the tracer is a process of its own."""
         self._apart = apart
         self.start()
-        self._started.result()
+        self._seized.result()
 
     def call(self, work: Callable[[], T]) -> T:
         """Run `work` in the owner thread and return what it returns. TargetGone once the tracing is over."""
@@ -91,9 +94,9 @@ class Owner(threading.Thread):
             self.tracer.start(self._apart)
         except BaseException as error:
             self._finish(error)
-            self._started.set_exception(error)
+            self._seized.set_exception(error)
             return
-        self._started.set_result(None)
+        self._seized.set_result(None)
         failure: BaseException | None = None
         try:
             self._serve()
@@ -112,6 +115,8 @@ class Owner(threading.Thread):
                     self.tracer.resume_hit(changed)
             elif event == core.EXEC:
                 self._events.on_exec()
+            elif event == core.AREA:
+                self._events.on_area_lost()
             elif event == core.ENDED:
                 self.tracer.leave(0)
                 self._events.on_end(*self.tracer.exit)

@@ -16,13 +16,12 @@ from uprobe_core.status import status as core_status
 from uprobes.areas import REACH, Areas
 from uprobes.boundaries import is_boundary
 from uprobes.errors import NoRoom
-from uprobes.process import Mapping, mapping_at, read_mappings
+from uprobes.process import Mapping, mapping_at, read_image, read_mappings
 from uprobes.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from uprobe_core.trace.tracer import Tracer
     from uprobes.owner import Owner
     from uprobes.place import Place
     from uprobes.probe import Probe
@@ -46,15 +45,16 @@ class Insertion(NamedTuple):
 class SiteTable:
     """All sites of a target. Counts of a site are shared by the probes that have it."""
 
-    def __init__(self, owner: Owner, pid: int) -> None:
+    def __init__(self, owner: Owner, pid: int, *, seal: bool) -> None:
         """Nothing is inserted yet."""
         self.tracer = owner.tracer
-        self.areas = Areas(owner.tracer, pid)
+        self.areas = Areas(owner.tracer, pid, seal=seal)
         self._owner = owner
         self._pid = pid
         self._users: Counter[int] = Counter()
         self._armers: Counter[int] = Counter()
         self._watchers: dict[int, list[Probe]] = {}
+        self._dropped = 0
 
     # ---- inserting
 
@@ -73,10 +73,10 @@ class SiteTable:
             if mapping is None or refusal:
                 refusals.update((index, refusal or Refusal.NOT_EXECUTABLE) for index, _ in members)
                 continue
-            with mapping.image(self._pid) as image:
-                sound = self._check_boundaries(members, mapping, image, refusals)
-                batch = _Batch(self.tracer, self.areas, mapping, image, MODES[mode], STRATEGIES[rip])
-                batch.insert(sound, numbers, refusals)
+            image = read_image(self._pid, mapping)
+            sound = self._check_boundaries(members, mapping, image, refusals)
+            batch = _Batch(self, mapping, image, MODES[mode], STRATEGIES[rip])
+            batch.insert(sound, numbers, refusals)
         return Insertion(numbers, refusals)
 
     def _check_boundaries(
@@ -135,9 +135,18 @@ class SiteTable:
 
         def work() -> None:
             self._users.subtract(probe.numbers)
-            self.tracer.drop(array("I", (number for number in probe.numbers if not self._users[number])))
+            unused = array("I", (number for number in probe.numbers if not self._users[number]))
+            self.tracer.drop(unused)
+            self._dropped += len(unused)
 
         self._owner.call(work)
+
+    def reclaim(self) -> int:
+        """In the owner thread: free the slots of sites that were forgotten; how many."""
+        if not self._dropped:
+            return 0
+        self._dropped = 0
+        return int(self.tracer.reclaim())
 
     def watchers(self, number: int) -> list[Probe]:
         """The enabled probes whose callbacks want the hits of a site."""
@@ -167,11 +176,10 @@ class SiteTable:
 class _Batch:
     """The insertion of places of one mapping: as many rounds as new slot areas are needed."""
 
-    def __init__(
-        self, tracer: Tracer, areas: Areas, mapping: Mapping, image: memoryview, mode: int, strategy: int
-    ) -> None:
-        self._tracer = tracer
-        self._areas = areas
+    def __init__(self, table: SiteTable, mapping: Mapping, image: memoryview, mode: int, strategy: int) -> None:
+        self._table = table
+        self._tracer = table.tracer
+        self._areas = table.areas
         self._mapping = mapping
         self._image = image
         self._mode = mode
@@ -203,7 +211,9 @@ class _Batch:
             sound = waiting
 
     def _make_room(self, needs: list[tuple[int, int, int]], near: bool) -> bool:
-        """Make areas for slots that were missing. False: nothing near can be had, plan without it."""
+        """Free or make slots for those that were missing. False: nothing near can be had, plan without it."""
+        if self._table.reclaim():
+            return True
         anywhere = sum(1 for need in needs if need[2] == plan_place.PLACE_ANY)
         close = [(vaddr, reach) for vaddr, reach, place in needs if place == plan_place.PLACE_NEAR]
         below = [vaddr for vaddr, _, place in needs if place == plan_place.PLACE_BELOW]

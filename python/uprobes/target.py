@@ -13,6 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, TypeVar
 
 from uprobe_core.linux import spawn as core_spawn
+from uprobes.boundaries import function_instructions
 from uprobes.errors import ProbeRefused, TargetGone, UprobeError
 from uprobes.hit import Memory, Registers
 from uprobes.owner import Owner
@@ -39,7 +40,7 @@ _live: weakref.WeakSet[Target] = weakref.WeakSet()
 class Target:
     """A traced process. Made by ``attach()`` and ``spawn()``; a context manager that detaches at its end."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, *, seal: bool = True) -> None:
         """Use ``attach()`` or ``spawn()``."""
         self.pid = pid
         self.exit_code: int | None = None
@@ -48,7 +49,7 @@ class Target:
         self._kept = False
         self._at_entry = threading.Event()
         self._owner = Owner(pid, self)
-        self._sites = SiteTable(self._owner, pid)
+        self._sites = SiteTable(self._owner, pid, seal=seal)
 
     # ---- life
 
@@ -164,6 +165,13 @@ class Target:
 
         return decorate
 
+    def instructions(self, spec: str | ProbeSpec) -> list[int]:
+        """The addresses of every instruction of the functions that `spec` stands for, to give to ``probe()``."""
+        found: set[int] = set()
+        for place in resolve(parse_spec(spec), self.modules, self.pid):
+            found.update(function_instructions(place, self.pid))
+        return sorted(found)
+
     def _probe(
         self,
         spec: str | ProbeSpec | int | Iterable[str | ProbeSpec | int],
@@ -210,6 +218,10 @@ class Target:
             self._owner.end(self._sites.leave)
         return registers.changed
 
+    def on_area_lost(self) -> None:
+        """Make the slot area again where it was: threads are on their way to it."""
+        self._sites.areas.restore()
+
     def on_exec(self) -> None:
         """Another program runs; the sites are gone with the old one."""
         self._sites.forget_all()
@@ -227,13 +239,16 @@ class Target:
         _live.discard(self)
 
 
-def attach(pid: int) -> Target:
+def attach(pid: int, *, seal: bool = True) -> Target:
     """Trace a running process. Its threads do not notice: none is stopped.
+
+    seal: slot areas, made when the first slot is needed, are protected from the process itself (mseal, Linux 6.10) and stay
+    mapped, empty, after a detach, for the next attach. seal=False: detach leaves nothing mapped.
 
     Raises TargetGone (no such process), NotPermitted or AlreadyTraced (with what would help), UnsupportedTarget (32-bit
     code, a kernel thread, ourselves).
     """
-    target = Target(pid)
+    target = Target(pid, seal=seal)
     target._start()
     return target
 

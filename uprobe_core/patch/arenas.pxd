@@ -15,6 +15,7 @@ cdef enum:
 ctypedef struct arena_t:
     uint64_t vaddr
     uint64_t size   # bytes
+    bint sealed     # the kernel lets nobody unmap it before an exec
     slots_t slots
 
 ctypedef struct arenas_t:
@@ -26,7 +27,7 @@ cdef int arenas_make(arenas_t *arenas) noexcept nogil
 cdef void arenas_drop(arenas_t *arenas) noexcept nogil
 
 # Takes in a mapping of `size` bytes at `vaddr` that exists in the target. 0 or -ENOMEM.
-cdef int arena_add(arenas_t *arenas, uint64_t vaddr, uint64_t size) noexcept nogil
+cdef int arena_add(arenas_t *arenas, uint64_t vaddr, uint64_t size, bint sealed) noexcept nogil
 
 # A slot whose address lies in [low, high), or SLOT_NONE.
 cdef uint32_t arena_slot_take(arenas_t *arenas, uint64_t low, uint64_t high) noexcept nogil

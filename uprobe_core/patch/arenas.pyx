@@ -26,7 +26,7 @@ cdef void arenas_drop(arenas_t *arenas) noexcept nogil:
     arenas.count = 0
 
 
-cdef int arena_add(arenas_t *arenas, uint64_t vaddr, uint64_t size) noexcept nogil:
+cdef int arena_add(arenas_t *arenas, uint64_t vaddr, uint64_t size, bint sealed) noexcept nogil:
     cdef arena_t *arena
     cdef uint64_t slots = size // SLOT_SIZE
     if arenas.count == ARENA_MAX or slots > ARENA_SLOT_MAX:
@@ -36,6 +36,7 @@ cdef int arena_add(arenas_t *arenas, uint64_t vaddr, uint64_t size) noexcept nog
         return -ENOMEM
     arena.vaddr = vaddr
     arena.size = size
+    arena.sealed = sealed
     arenas.count += 1
     arenas.low_vaddr = min(arenas.low_vaddr, vaddr)
     arenas.high_vaddr = max(arenas.high_vaddr, vaddr + size)

@@ -14,6 +14,8 @@ ctypedef struct text_t:
     uint32_t decode_options  # of the target's mode and processor
     sites_t sites
     arenas_t arenas
+    uint32_t *orphans      # taken slots that no site has any more; free once no task stands in one
+    uint32_t orphan_count, orphan_room
 
 # One wish: a site at `vaddr`. The rest is filled in.
 ctypedef struct insertion_t:
@@ -43,3 +45,10 @@ cdef int text_insert(text_t *text, insertion_t *insertions, size_t count, int mo
 # alone and STATUS_CHANGED is returned at the end. 0, STATUS_CHANGED, or -errno.
 cdef int text_arm(text_t *text, const uint32_t *sites, size_t count, size_t *done) noexcept nogil
 cdef int text_disarm(text_t *text, const uint32_t *sites, size_t count, size_t *done) noexcept nogil
+
+# Frees the slots of removed sites, but for those at `count` instruction pointers. All tasks stand still, and these are
+# theirs. The number of slots freed.
+cdef uint32_t text_reclaim(text_t *text, const uint64_t *ips, size_t count) noexcept nogil
+
+# Writes the slots of all live sites in [low, high) again, by the plans that they were made with. 0 or -errno.
+cdef int text_rewrite(text_t *text, uint64_t low, uint64_t high) noexcept nogil

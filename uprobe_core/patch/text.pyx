@@ -1,17 +1,18 @@
 """Patching: see text.pxd."""
 
-from libc.errno cimport EINTR
+from libc.errno cimport ENOMEM, EPROTO
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
 from uprobe_core.abi cimport (
-    INSN_MAX, PLACE_ANY, PLACE_BELOW, PLACE_NEAR, PLACE_NONE, PLAN_ONE_STOP,
-    REFUSAL_CHANGED, REFUSAL_NONE, REFUSAL_NOT_EXECUTABLE,
-    REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE, SLOT_SIZE, insn_t, plan_t,
+    FIX_SCRATCH, FIX_SEGMENT, INSN_MAX, MODE_STEP, MODE_TRAP, PLACE_ANY, PLACE_BELOW, PLACE_NEAR, PLACE_NONE, PLAN_ONE_STOP,
+    REFUSAL_CHANGED, REFUSAL_NONE, REFUSAL_NOT_EXECUTABLE, REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE, RIP_AUTO, RIP_SCRATCH,
+    RIP_SEGMENT, SLOT_SIZE, WAY_BOOST, insn_t, plan_t,
 )
 from uprobe_core.linux.memory cimport memory_read_some, memory_write
 from uprobe_core.patch.arenas cimport (
-    arena_slot_put, arena_slot_take, arenas_drop, arenas_make, slot_vaddr,
+    arena_slot_put, arena_slot_take, arenas_drop, arenas_make, slot_at, slot_vaddr,
 )
 from uprobe_core.patch.sites cimport (
     SITE_ARMED, SITE_LIVE, SITE_NONE, SITE_STEP, SLOT_NONE, site_add, site_at, site_find, site_t, sites_drop, sites_make,
@@ -21,7 +22,7 @@ from uprobe_core.status cimport (
 )
 from uprobe_core.x86.decode cimport insn_decode
 from uprobe_core.x86.emulate cimport plan_sets_ip
-from uprobe_core.x86.relocate cimport REACH_NONE, plan_make, plan_place
+from uprobe_core.x86.relocate cimport REACH_NEAR, REACH_NONE, plan_make, plan_place
 
 cdef enum:
     PAGE = 4096
@@ -54,6 +55,7 @@ cdef int text_make(text_t *text, int mem_fd, uint32_t decode_options) noexcept n
 
 
 cdef void text_drop(text_t *text) noexcept nogil:
+    free(text.orphans)
     sites_drop(&text.sites)
     arenas_drop(&text.arenas)
 
@@ -130,6 +132,48 @@ cdef uint32_t plan_slot_take(text_t *text, const plan_t *plan, uint64_t vaddr) n
     return arena_slot_take(&text.arenas, low, high)
 
 
+cdef int slot_orphan(text_t *text, uint32_t slot) noexcept nogil:
+    """Remembers a slot that a thread may still be in, though its site has another one now."""
+    cdef void *grown
+    if text.orphan_count == text.orphan_room:
+        grown = realloc(text.orphans, (text.orphan_room * 2 + 64) * sizeof(uint32_t))
+        if grown == NULL:
+            return -ENOMEM
+        text.orphans = <uint32_t *>grown
+        text.orphan_room = text.orphan_room * 2 + 64
+    text.orphans[text.orphan_count] = slot
+    text.orphan_count += 1
+    return 0
+
+
+cdef bint slot_is_used(const text_t *text, uint32_t slot, const uint64_t *ips, size_t count) noexcept nogil:
+    cdef size_t i
+    for i in range(count):
+        if slot_at(&text.arenas, ips[i]) == slot:
+            return True
+    return False
+
+
+cdef uint32_t text_reclaim(text_t *text, const uint64_t *ips, size_t count) noexcept nogil:
+    cdef site_t *site
+    cdef uint32_t number, kept = 0, freed = 0
+    for number in range(text.sites.count):
+        site = site_at(&text.sites, number)
+        if site.slot != SLOT_NONE and not site.state & SITE_LIVE and not slot_is_used(text, site.slot, ips, count):
+            arena_slot_put(&text.arenas, site.slot)
+            site.slot = SLOT_NONE
+            freed += 1
+    for number in range(text.orphan_count):
+        if slot_is_used(text, text.orphans[number], ips, count):
+            text.orphans[kept] = text.orphans[number]
+            kept += 1
+        else:
+            arena_slot_put(&text.arenas, text.orphans[number])
+            freed += 1
+    text.orphan_count = kept
+    return freed
+
+
 cdef void site_fill(site_t *site, const plan_t *plan, uint32_t slot) noexcept nogil:
     site.plan = plan.kind
     site.state = SITE_LIVE
@@ -139,6 +183,12 @@ cdef void site_fill(site_t *site, const plan_t *plan, uint32_t slot) noexcept no
     site.length = plan.length
     site.operand = plan.operand
     site.slot = slot
+
+
+cdef inline bint site_plans_so(const site_t *site, const plan_t *plan) noexcept nogil:
+    """Whether a site was made by the same plan, from the same bytes: then its slot would be written the same."""
+    return (site.plan == plan.kind and site.operand == plan.operand and site.length == plan.length
+            and memcmp(site.original, plan.original, plan.length) == 0)
 
 
 cdef int insertion_make(text_t *text, insertion_t *wish, int mode, int strategy, int near, const image_t *image,
@@ -154,6 +204,17 @@ cdef int insertion_make(text_t *text, insertion_t *wish, int mode, int strategy,
     status = insertion_plan(text, wish, mode, strategy, near, image, window, &plan)
     if status:
         return status
+    if number != SITE_NONE and site_at(&text.sites, number).slot != SLOT_NONE:
+        # Removed before: a thread may still be in its slot, whose bytes depend on the plan and must stay as they are.
+        if site_plans_so(site_at(&text.sites, number), &plan):
+            site_fill(site_at(&text.sites, number), &plan, site_at(&text.sites, number).slot)
+            wish.site = number
+            wish.fresh = 1
+            return STATUS_OK
+        status = slot_orphan(text, site_at(&text.sites, number).slot)
+        if status < 0:
+            return status
+        site_at(&text.sites, number).slot = SLOT_NONE
     if plan.place != PLACE_NONE:
         slot = plan_slot_take(text, &plan, wish.vaddr)
         if slot == SLOT_NONE:
@@ -229,3 +290,42 @@ cdef int text_arm(text_t *text, const uint32_t *sites, size_t count, size_t *don
 
 cdef int text_disarm(text_t *text, const uint32_t *sites, size_t count, size_t *done) noexcept nogil:
     return patch_write(text, sites, count, False, done)
+
+
+cdef int site_strategy(const site_t *site) noexcept nogil:
+    """The answer to a RIP-relative operand that the site was made with."""
+    if site.plan == (PLAN_ONE_STOP | WAY_BOOST):
+        return site.operand
+    if not site.plan & PLAN_ONE_STOP and site.plan & FIX_SCRATCH:
+        return RIP_SCRATCH
+    if not site.plan & PLAN_ONE_STOP and site.plan & FIX_SEGMENT:
+        return RIP_SEGMENT
+    return RIP_AUTO
+
+
+cdef int text_rewrite(text_t *text, uint64_t low, uint64_t high) noexcept nogil:
+    cdef insn_t insn
+    cdef plan_t plan
+    cdef run_t run
+    cdef site_t *site
+    cdef uint64_t vaddr
+    cdef uint32_t number
+    cdef int mode
+    cdef int status = 0
+    run.size = 0
+    for number in range(text.sites.count):
+        site = site_at(&text.sites, number)
+        if site.slot == SLOT_NONE or not site.state & SITE_LIVE:
+            continue
+        vaddr = slot_vaddr(&text.arenas, site.slot)
+        if vaddr < low or vaddr >= high:
+            continue
+        mode = MODE_STEP if site.state & SITE_STEP else MODE_TRAP
+        if (insn_decode(site.original, site.length, site.vaddr, text.decode_options, &insn)
+                or plan_make(&insn, site.original, site.vaddr, mode, site_strategy(site), REACH_NEAR, &plan)
+                or plan_place(&plan, site.vaddr, vaddr)):
+            return -EPROTO
+        status = run_append(text, &run, vaddr, plan.slot)
+        if status < 0:
+            return status
+    return run_flush(text, &run)

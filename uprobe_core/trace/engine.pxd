@@ -14,6 +14,7 @@ cdef enum loop_event:
     LOOP_HIT       # task `hit_tid` stands at site `hit_site`, whose hits go to a callback; `hit_regs` are its registers
     LOOP_EXEC      # the target executed another program: all sites are gone
     LOOP_ENDED     # the target ended: exit_code, exit_signal
+    LOOP_AREA      # an arena is gone from the target; whoever ran into the gap stands at its site again
     LOOP_ORPHANED  # the host died
 
 ctypedef struct engine_t:
@@ -24,6 +25,7 @@ ctypedef struct engine_t:
     text_t text
     tasks_t tasks
     twin_t twin
+    uint64_t unmap_gadget # a `syscall` in the target outside all arenas, for unmapping them at the end; 0: none known
     # the hit that waits for its callback
     pid_t hit_tid
     uint32_t hit_site

@@ -22,18 +22,18 @@ from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t
 from uprobe_core.patch.text cimport (
-    image_t, insertion_t, text_arm, text_disarm, text_drop, text_insert, text_make,
+    image_t, insertion_t, text_arm, text_disarm, text_drop, text_insert, text_make, text_rewrite,
 )
 from uprobe_core.status cimport STATUS_OK
 from uprobe_core.trace.engine cimport (
-    LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_NONE, LOOP_ORPHANED, engine_t,
+    LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_NONE, LOOP_ORPHANED, engine_t,
 )
 from uprobe_core.trace.hit cimport hit_resume
 from uprobe_core.trace.loop cimport loop_run
 from uprobe_core.trace.start cimport target_go, target_run_to
 from uprobe_core.trace.tasks cimport task_find, task_t, tasks_drop, tasks_make
 from uprobe_core.trace.world cimport (
-    engine_leave, task_halt, task_release, world_resume, world_seize, world_stop,
+    engine_leave, slots_reclaim, task_halt, task_release, world_resume, world_seize, world_stop,
 )
 
 from uprobe_core.x86.decode cimport DECODE_64
@@ -41,6 +41,7 @@ from uprobe_core.x86.decode cimport DECODE_64
 cdef extern from "decode_options.h" nogil:
     uint32_t decode_host_vendor()
 
+AREA = LOOP_AREA
 BELL = LOOP_BELL
 HIT = LOOP_HIT
 EXEC = LOOP_EXEC
@@ -96,6 +97,11 @@ cdef int order_insert(void *argument) noexcept nogil:
                        &order.image)
 
 
+cdef int order_rewrite(void *argument) noexcept nogil:
+    cdef order_t *order = <order_t *>argument
+    return text_rewrite(&order.engine.text, order.vaddr, order.vaddr + order.count)
+
+
 cdef int order_arm(void *argument) noexcept nogil:
     cdef order_t *order = <order_t *>argument
     return text_arm(&order.engine.text, order.sites, order.count, &order.done)
@@ -123,6 +129,11 @@ cdef int order_call(void *argument) noexcept nogil:
     return min(status, ended)
 
 
+cdef int order_reclaim(void *argument) noexcept nogil:
+    cdef order_t *order = <order_t *>argument
+    return slots_reclaim(order.engine, order.deadline_ms)
+
+
 cdef int order_stop(void *argument) noexcept nogil:
     cdef order_t *order = <order_t *>argument
     return world_stop(order.engine, order.deadline_ms)
@@ -133,8 +144,7 @@ cdef int order_go(void *argument) noexcept nogil:
 
 
 cdef int order_leave(void *argument) noexcept nogil:
-    cdef order_t *order = <order_t *>argument
-    return engine_leave(order.engine, order.vaddr)
+    return engine_leave((<order_t *>argument).engine)
 
 
 cdef int order_run_to(void *argument) noexcept nogil:
@@ -152,7 +162,7 @@ cdef int order_write(void *argument) noexcept nogil:
 
 
 cdef int engine_orphaned(void *argument) noexcept nogil:
-    return engine_leave(<engine_t *>argument, 0)
+    return engine_leave(<engine_t *>argument)
 
 
 cdef class Tracer:
@@ -222,15 +232,20 @@ cdef class Tracer:
             bell_ring(&self.engine.twin.bell)
 
     def run(self):
-        """Serve stops until something needs the caller: BELL, HIT, EXEC or ENDED."""
+        """Serve stops until something needs the caller: BELL, HIT, EXEC, AREA or ENDED."""
         self.blank()
         return self.call(order_run)
 
     def leave(self, uint64_t unmap_gadget):
-        """Take everything back, let go of all threads, end the tracer. unmap_gadget 0: the arenas stay mapped."""
+        """Take everything back, let go of all threads, end the tracer.
+
+        unmap_gadget: address of a `syscall` outside the arenas, to unmap those with that are not sealed (which are
+        emptied); 0: none is unmapped.
+        """
         if not self.started:
             return
-        self.blank().vaddr = unmap_gadget
+        self.engine.unmap_gadget = unmap_gadget
+        self.blank()
         try:
             self.call(order_leave)
         finally:
@@ -293,10 +308,15 @@ cdef class Tracer:
         return order.done
 
     def drop(self, const uint32_t[::1] sites):
-        """Forget disarmed sites. Their slots stay taken: a thread may still be in one."""
+        """Forget disarmed sites. Their slots stay taken until reclaim(): a thread may still be in one."""
         cdef Py_ssize_t i
         for i in range(sites.shape[0]):
             site_at(&self.engine.text.sites, sites[i]).state &= ~<uint64_t>SITE_LIVE
+
+    def reclaim(self):
+        """Free the slots of forgotten sites that no thread is in; how many. All threads are stopped for a moment."""
+        self.blank().deadline_ms = 1000
+        return self.call(order_reclaim)
 
     def site(self, uint32_t number):
         """(vaddr, plan byte, state, hits, length, original, slot address or 0) of one site."""
@@ -331,9 +351,9 @@ cdef class Tracer:
 
     # ---- arenas
 
-    def add_arena(self, uint64_t vaddr, uint64_t size):
-        """Take a mapping of the target in as slots."""
-        if arena_add(&self.engine.text.arenas, vaddr, size) < 0:
+    def add_arena(self, uint64_t vaddr, uint64_t size, bint sealed):
+        """Take a mapping of the target in as slots. sealed: it cannot be unmapped any more."""
+        if arena_add(&self.engine.text.arenas, vaddr, size, sealed) < 0:
             raise MemoryError(f"no memory for the slots of an arena of {size} bytes")
 
     def reserve_slot(self, uint64_t vaddr):
@@ -346,6 +366,13 @@ cdef class Tracer:
             if self.engine.text.arenas.arenas[i].vaddr == vaddr:
                 return self.engine.text.arenas.arenas[i].size
         return 0
+
+    def rewrite_arena(self, uint64_t vaddr, uint64_t size):
+        """Write the slots of an arena again, after its mapping was lost and made anew."""
+        cdef order_t *order = self.blank()
+        order.vaddr = vaddr
+        order.count = size
+        self.call(order_rewrite)
 
     def arenas(self):
         """(address, bytes, free slots) of each arena."""

@@ -12,10 +12,13 @@ cdef int world_seize(engine_t *engine) noexcept nogil
 cdef int world_stop(engine_t *engine, int deadline_ms) noexcept nogil
 cdef int world_resume(engine_t *engine) noexcept nogil
 
-# The same for one task. -ETIMEDOUT: it does not stop now.
+# Frees the slots of removed sites in which no task stands, with the world stopped for a moment. The number, or -errno.
+cdef int slots_reclaim(engine_t *engine, int deadline_ms) noexcept nogil
+
+# world_stop and world_resume for one task. -ETIMEDOUT: it does not stop now.
 cdef int task_halt(engine_t *engine, pid_t tid, int deadline_ms) noexcept nogil
 cdef int task_release(engine_t *engine, pid_t tid) noexcept nogil
 
-# Takes everything back and lets go of all tasks. The target runs on as if never traced. unmap_gadget: address of a
-# `syscall` instruction for unmapping the arenas; 0: they stay.
-cdef int engine_leave(engine_t *engine, unsigned long unmap_gadget) noexcept nogil
+# Takes everything back and lets go of all tasks. The target runs on as if never traced. Arenas are unmapped, sealed ones
+# emptied but for their first slot.
+cdef int engine_leave(engine_t *engine) noexcept nogil

@@ -1,13 +1,15 @@
 """Stopping tasks on purpose: see world.pxd."""
 
 from libc.errno cimport ECHILD, ENOMEM, ESRCH, ETIMEDOUT
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport atoi
+from libc.stdlib cimport atoi, calloc, free
+from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
 from posix.types cimport pid_t
 
-from uprobe_core.abi cimport regs_t
+from uprobe_core.abi cimport SLOT_SIZE, regs_t
+from uprobe_core.linux.memory cimport memory_write
 from uprobe_core.linux.ptrace cimport (
     PTRACE_EVENT_STOP, PTRACE_O_TRACECLONE, PTRACE_O_TRACEEXEC, PTRACE_O_TRACEFORK, PTRACE_O_TRACESYSGOOD,
     PTRACE_O_TRACEVFORK, PTRACE_PEEKSIGINFO_SHARED, ip_get, regs_get, regs_set, siginfo_peek, siginfo_t,
@@ -17,11 +19,12 @@ from uprobe_core.linux.remote_call cimport call_put_back, remote_begin, remote_e
 from uprobe_core.linux.wait cimport SIGTRAP, stop_event, stop_is_end, stop_poll_task, stop_t, stop_wait_task
 from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, site_find
-from uprobe_core.patch.text cimport text_disarm
+from uprobe_core.patch.text cimport text_disarm, text_reclaim
+from uprobe_core.trace.deferral cimport signal_give_back
 from uprobe_core.trace.engine cimport LOOP_ENDED, LOOP_EXEC, LOOP_NONE
 from uprobe_core.trace.hit cimport slot_leave, step_abort
 from uprobe_core.trace.loop cimport stop_is_hit_taken_back, stop_serve
-from uprobe_core.trace.tasks cimport TASK_HELD, TASK_STEPPING, task_add, task_find, task_t
+from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_HELD, TASK_STEPPING, task_add, task_find, task_t
 
 cdef extern from "<dirent.h>" nogil:
     ctypedef struct DIR:
@@ -38,6 +41,8 @@ cdef extern from "<sys/syscall.h>" nogil:
 cdef enum:
     PEEK_COUNT = 16
     LEAVE_MS = 5000
+    FILL_BYTES = 4096
+    BREAKPOINT = 0xcc
 
 
 cdef inline unsigned long seize_options() noexcept nogil:
@@ -114,7 +119,7 @@ cdef bint trap_waits(engine_t *engine, const task_t *task) noexcept nogil:
     cdef siginfo_t infos[PEEK_COUNT]
     cdef uint64_t ip
     cdef long i
-    if not task.flags & TASK_STEPPING:
+    if not task.flags & (TASK_STEPPING | TASK_DEFERRING):
         if ip_get(task.tid, &ip) < 0 or site_find(&engine.text.sites, ip - 1) == SITE_NONE:
             return False
     for i in range(siginfo_peek(task.tid, 0, infos, PEEK_COUNT)):
@@ -168,6 +173,7 @@ cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
             return -ESRCH
         if trap_waits(engine, task):
             return trap_let_out(engine, tid)
+        signal_give_back(engine, task)
         if task.flags & TASK_STEPPING:
             status = step_abort(engine, task)
             if status < 0:
@@ -245,6 +251,25 @@ cdef int world_resume(engine_t *engine) noexcept nogil:
     return 0
 
 
+cdef int slots_reclaim(engine_t *engine, int deadline_ms) noexcept nogil:
+    cdef uint64_t *ips
+    cdef uint32_t i
+    cdef size_t count = 0
+    cdef int status = world_stop(engine, deadline_ms)
+    if status == 0:
+        ips = <uint64_t *>calloc(engine.tasks.count + 1, sizeof(uint64_t))
+        if ips == NULL:
+            status = -ENOMEM
+        else:
+            for i in range(engine.tasks.mask + 1):
+                if engine.tasks.table[i].tid and ip_get(engine.tasks.table[i].tid, &ips[count]) == 0:
+                    count += 1
+            status = <int>text_reclaim(&engine.text, ips, count)
+            free(ips)
+    world_resume(engine)
+    return status
+
+
 cdef void sites_disarm(engine_t *engine) noexcept nogil:
     cdef uint32_t numbers[512]
     cdef uint32_t number, count = 0
@@ -269,29 +294,50 @@ cdef void tasks_clear(engine_t *engine) noexcept nogil:
             slot_leave(engine, &engine.tasks.table[i], ip)
 
 
-cdef void arenas_unmap(engine_t *engine, unsigned long gadget) noexcept nogil:
+cdef void arenas_empty(engine_t *engine) noexcept nogil:
+    """Sealed arenas stay for the next attach: nothing but breakpoints in them."""
+    cdef uint8_t filler[FILL_BYTES]
+    cdef uint64_t vaddr, end
+    cdef uint32_t i
+    memset(filler, BREAKPOINT, FILL_BYTES)
+    for i in range(engine.text.arenas.count):
+        vaddr = engine.text.arenas.arenas[i].vaddr + SLOT_SIZE
+        end = engine.text.arenas.arenas[i].vaddr + engine.text.arenas.arenas[i].size
+        while engine.text.arenas.arenas[i].sealed and vaddr < end:
+            memory_write(engine.text.mem_fd, vaddr, filler, min(<uint64_t>FILL_BYTES, end - vaddr))
+            vaddr += FILL_BYTES
+
+
+cdef void arenas_unmap(engine_t *engine) noexcept nogil:
+    """Unmaps the arenas that are not sealed."""
     cdef remote_t remote
     cdef uint64_t arguments[6]
     cdef int64_t result
     cdef uint32_t i, arena
     cdef pid_t tid
+    cdef bint any_open = False
     arguments[2] = arguments[3] = arguments[4] = arguments[5] = 0
+    for arena in range(engine.text.arenas.count):
+        any_open = any_open or not engine.text.arenas.arenas[arena].sealed
+    if not any_open:
+        return
     for i in range(engine.tasks.mask + 1):
         tid = engine.tasks.table[i].tid
         # A task in a group stop would have to be woken for it.
         if not tid or not engine.tasks.table[i].flags & TASK_HELD or engine.tasks.table[i].status & 0xff != SIGTRAP:
             continue
-        if remote_begin(&remote, engine.pid, tid, gadget) < 0:
+        if remote_begin(&remote, engine.pid, tid, engine.unmap_gadget) < 0:
             continue
         for arena in range(engine.text.arenas.count):
             arguments[0] = engine.text.arenas.arenas[arena].vaddr
             arguments[1] = engine.text.arenas.arenas[arena].size
-            remote_syscall(&remote, SYS_munmap, arguments, &result)
+            if not engine.text.arenas.arenas[arena].sealed:
+                remote_syscall(&remote, SYS_munmap, arguments, &result)
         remote_end(&remote, engine.pid)
         return
 
 
-cdef int engine_leave(engine_t *engine, unsigned long unmap_gadget) noexcept nogil:
+cdef int engine_leave(engine_t *engine) noexcept nogil:
     cdef uint32_t i
     cdef int status
     if engine.ended:
@@ -301,8 +347,10 @@ cdef int engine_leave(engine_t *engine, unsigned long unmap_gadget) noexcept nog
     if engine.ended:
         return 0
     tasks_clear(engine)
-    if status == 0 and unmap_gadget and engine.text.arenas.count:
-        arenas_unmap(engine, unmap_gadget)
+    if status == 0:
+        arenas_empty(engine)
+        if engine.unmap_gadget:
+            arenas_unmap(engine)
     for i in range(engine.tasks.mask + 1):
         if engine.tasks.table[i].tid:
             task_detach(engine.tasks.table[i].tid, 0)

@@ -1,0 +1,136 @@
+"""Places of a process or a file with their bytes, found without attaching to anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from uprobes.cli.files import find_file
+from uprobes.errors import ModuleNotFound
+from uprobes.insn import decode_all
+from uprobes.process import read_mappings, read_modules, topmost_end
+from uprobes.refusal import Refusal
+from uprobes.resolve import resolve
+from uprobes.spec import ProbeSpec, parse
+from uprobes.symbols.binary import Binary
+from uprobes.symbols.locate import locate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from uprobes.place import Place
+    from uprobes.symbols.location import Location
+
+INSN_MAX: Final = 15
+PAGE: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One place: what it is called, where it lies, and what is there.
+
+    `address` is in the process, or the file's own where `pid` is None. `code` begins there. `slot_vaddr` is where
+    a slot would be asked for.
+    """
+
+    pid: int | None
+    module: str | None
+    symbol: str | None
+    offset: int
+    address: int
+    code: bytes
+    slot_vaddr: int
+    refusal: Refusal | None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``libc.so.6:malloc+0x4``, or the address."""
+        if self.symbol is None:
+            return f"{self.address:#x}"
+        module = f"{self.module.rpartition('/')[2]}:" if self.module else ""
+        return f"{module}{self.symbol}" + (f"+{self.offset:#x}" if self.offset else "")
+
+    def describe(self) -> str:
+        """Address, file, and the other names of the function."""
+        where = f" of process {self.pid}" if self.pid is not None else ""
+        file = f", {self.module}" if self.module else ""
+        also = f" (also {', '.join(self.aliases[:3])})" if self.aliases else ""
+        return f"{self.address:#x}{where}{file}{also}"
+
+    def fields(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"pid": self.pid, "module": self.module, "symbol": self.symbol, "offset": self.offset}
+
+
+def find_places(spec: str, pid: int | None) -> list[Found]:
+    """Every place that `spec` stands for, in process `pid`, or in the file that its module names."""
+    parsed = parse(spec)
+    return list(_in_file(parsed) if pid is None else _in_process(parsed, pid))
+
+
+def _in_file(spec: ProbeSpec) -> Iterator[Found]:
+    if spec.module is None:
+        raise ModuleNotFound(str(spec), fact="no module is named, and there is no process", hint="MODULE:SYMBOL, or -p PID")
+    with Binary.open(find_file(spec.module)) as binary:
+        end = max(segment.end_vaddr for segment in binary.elf.load_segments)
+        for location in locate(spec, binary):
+            yield _from_location(location, binary, _page_after(end))
+
+
+def _from_location(location: Location, binary: Binary, slot_vaddr: int) -> Found:
+    def read(vaddr: int, size: int) -> bytes:
+        limit = min(size, max((last for _, last in binary.elf.code_ranges if last > vaddr), default=vaddr) - vaddr)
+        return binary.elf.read(vaddr, limit)
+
+    return Found(
+        pid=None,
+        module=location.module,
+        symbol=location.symbol,
+        offset=location.offset,
+        address=location.vaddr,
+        code=read(location.vaddr, INSN_MAX),
+        slot_vaddr=slot_vaddr,
+        refusal=_start_refusal(location.start_vaddr, location.vaddr, read),
+        aliases=location.aliases,
+    )
+
+
+def _in_process(spec: ProbeSpec, pid: int) -> Iterator[Found]:
+    places = resolve(spec, read_modules(pid), pid)
+    slot_vaddr = topmost_end(read_mappings(pid)) + PAGE
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+
+        def read(vaddr: int, size: int) -> bytes:
+            memory.seek(vaddr)
+            return memory.read(size) or b""
+
+        for place in places:
+            yield _from_place(place, pid, read, slot_vaddr)
+
+
+def _from_place(place: Place, pid: int, read: Callable[[int, int], bytes], slot_vaddr: int) -> Found:
+    return Found(
+        pid=pid,
+        module=place.module,
+        symbol=place.symbol,
+        offset=place.offset,
+        address=place.vaddr,
+        code=read(place.vaddr, INSN_MAX),
+        slot_vaddr=slot_vaddr,
+        refusal=_start_refusal(place.start_vaddr, place.vaddr, read),
+    )
+
+
+def _start_refusal(start: int | None, vaddr: int, read: Callable[[int, int], bytes]) -> Refusal | None:
+    """Whether an instruction begins at `vaddr`, as far as decoding from `start` tells."""
+    if start is None:
+        return Refusal.NO_START
+    if start == vaddr:
+        return None
+    listing = decode_all(read(start, vaddr - start + INSN_MAX), start)
+    return None if vaddr in listing.addresses else Refusal.INSIDE
+
+
+def _page_after(vaddr: int) -> int:
+    return -(-vaddr // PAGE) * PAGE + PAGE

@@ -1,0 +1,185 @@
+"""Compares what we say of byte sequences with what the processor does, and sorts the differences."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from tests.differential import absent, ours, zydis
+from tests.differential.spaces import Codes
+from tests.oracle import JUDGE_IN, Hint, Oracle, Outcome, processor
+
+WRONG_LENGTH = "wrong length"
+REFUSED = "refused though it executes"
+ACCEPTED = "accepted though #UD"
+NO_VERDICT = "no verdict"
+
+# Never run whole: only shown to be at least as long as claimed.
+#   a call of the hypervisor could mean anything to it
+#   waiting for a store that never comes would stop the oracle
+DANGEROUS = frozenset({"vmcall", "vmmcall", "vmgexit", "mwait", "mwaitx", "umwait", "tpause"})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One byte sequence on which we and the processor differ."""
+
+    kind: str
+    space: str
+    bits: int
+    code: bytes  # what we take for the instruction, or all bytes
+    mnemonic: str  # empty where we refuse it
+    length: int  # ours; 0 where we refuse it
+    true_length: int
+    outcome: Outcome
+
+    def __str__(self) -> str:
+        """The case in the form of tests/data."""
+        ends = self.outcome != Outcome.UD and self.true_length
+        text = (
+            f"{self.code[: self.true_length].hex()}|{self.code[self.true_length :].hex()}"
+            if ends
+            else self.code.hex()
+        )
+        said = f"we say {self.length} ({self.mnemonic})" if self.length else "we refuse it"
+        return f"{self.bits} {text} ; {self.outcome.label} ; {self.kind}: {said} [{self.space}]"
+
+
+@dataclass
+class Tally:
+    """What has been judged so far."""
+
+    sequences: Counter[str] = field(default_factory=Counter)
+    executed: int = 0
+    runs: int = 0
+    excused: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """How many sequences were judged."""
+        return self.sequences.total()
+
+    def add(self, difference: Difference, keep: int) -> None:
+        """Count a difference; keep it where fewer than `keep` of its kind, mode and mnemonic are kept."""
+        key = f"{difference.kind} {difference.bits} {difference.mnemonic}"
+        self.kinds[key] += 1
+        if self.kinds[key] <= keep:
+            self.differences.append(difference)
+
+
+def options() -> int:
+    """Decoder options for the processor at hand."""
+    extension = ours.extension()
+    return int(extension.INTEL if processor.vendor() == "intel" else extension.AMD)
+
+
+class Names:
+    """Mnemonics of decoded instructions, asked for once for each that can differ."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[int, ...], str] = {}
+
+    def of(self, insn: np.void) -> str:
+        """The mnemonic of a decoded instruction, in lower case."""
+        key = tuple(int(insn[name]) for name in ("row", "operand_size", "address_size", "rex", "bits"))
+        if key not in self.known:
+            self.known[key] = ours.mnemonic(insn).lower()
+        return self.known[key]
+
+
+def judge(
+    oracle: Oracle, space: str, bits: int, codes: Codes, tally: Tally, names: Names, keep: int = 20
+) -> None:
+    """Judge one batch, all of one mode, into `tally`."""
+    modes = np.full(len(codes), bits, np.uint8)
+    decoded = ours.decode(codes, modes, options())
+    claims = decoded.lengths
+    records = np.zeros(len(codes), JUDGE_IN)
+    records["code"], records["bits"], records["claim"] = codes, modes, claims
+    records["hint"] = np.where((claims > 0) & (decoded.insn["flow"] == ours.FLOW_NEXT), Hint.NEXT, 0)
+    records["hint"][dangerous(decoded, names)] = Hint.LOWER_BOUND
+    truth = oracle.judge(records)
+    tally.sequences[space] += len(codes)
+    tally.runs += int(truth["runs"].sum())
+    tally.executed += int((truth["outcome"] == Outcome.EXECUTED).sum())
+    for row, kind in differing(decoded, truth):
+        difference = describe(kind, space, bits, codes[row], decoded, truth[row], row, names)
+        tally.add(difference, keep)
+    accepted = np.flatnonzero((claims > 0) & (truth["outcome"] == Outcome.UD))
+    excuse(accepted, space, bits, codes, decoded, truth, tally, names, keep)
+
+
+def dangerous(decoded: ours.Decoded, names: Names) -> npt.NDArray[np.int64]:
+    """Rows that must not be run whole."""
+    accepted = np.flatnonzero(decoded.status == 0)
+    _, first, inverse = np.unique(decoded.insn["row"][accepted], return_index=True, return_inverse=True)
+    unsafe = np.array([names.of(decoded.insn[accepted[place]]) in DANGEROUS for place in first], bool)
+    return accepted[unsafe[inverse]] if len(accepted) else accepted
+
+
+def differing(decoded: ours.Decoded, truth: npt.NDArray[np.void]) -> Iterator[tuple[int, str]]:
+    """Rows with a wrong length, a wrong refusal or no answer; not those accepted though #UD."""
+    claims, outcome, length = decoded.lengths, truth["outcome"], truth["length"]
+    judged = outcome < Outcome.NOT_RUN
+    # Past 15 bytes the processor raises #GP once it has fetched 15, before it looks at anything else.
+    too_long = (outcome == Outcome.GP) & (length == 15)
+    refused = judged & (claims == 0) & (outcome != Outcome.UD) & ~too_long
+    measured = (judged & (outcome != Outcome.UD)) | (outcome == Outcome.NOT_RUN)
+    wrong = measured & (claims > 0) & (length != claims)
+    unanswered = ~judged & (outcome != Outcome.NOT_RUN)
+    for kind, rows in ((WRONG_LENGTH, wrong), (REFUSED, refused), (NO_VERDICT, unanswered)):
+        for row in np.flatnonzero(rows):
+            yield int(row), kind
+
+
+def describe(
+    kind: str,
+    space: str,
+    bits: int,
+    code: npt.NDArray[np.uint8],
+    decoded: ours.Decoded,
+    truth: np.void,
+    row: int,
+    names: Names,
+) -> Difference:
+    """The difference in one row."""
+    length = int(decoded.lengths[row])
+    return Difference(
+        kind=kind,
+        space=space,
+        bits=bits,
+        code=code.tobytes()[: max(length, int(truth["length"])) or 16],
+        mnemonic=names.of(decoded.insn[row]) if length else "",
+        length=length,
+        true_length=int(truth["length"]),
+        outcome=Outcome(truth["outcome"]),
+    )
+
+
+def excuse(
+    rows: npt.NDArray[np.int64],
+    space: str,
+    bits: int,
+    codes: Codes,
+    decoded: ours.Decoded,
+    truth: npt.NDArray[np.void],
+    tally: Tally,
+    names: Names,
+    keep: int,
+) -> None:
+    """Sort what we accept though the processor raises #UD: excused, or a difference."""
+    if not len(rows):
+        return
+    modes = np.full(len(rows), bits, np.uint8)
+    theirs = zydis.lengths(codes[rows], modes) if zydis.available() else None
+    for place, row in enumerate(rows):
+        name = names.of(decoded.insn[row])
+        theirs_here = None if theirs is None else int(theirs[place])
+        reason = absent.reason(name, decoded.insn[row], codes[row].tobytes()[:15], theirs_here)
+        if reason:
+            tally.excused[reason] += 1
+        else:
+            tally.add(describe(ACCEPTED, space, bits, codes[row], decoded, truth[row], int(row), names), keep)
