@@ -181,6 +181,27 @@ def test_pushes_and_pops_by_the_stack_pointer(judge, states, code):
     check(judge, bytes.fromhex(code), states.make())
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "66 66 48 e8 10 00 00 00",
+        "66 48 e9 10 00 00 00",
+        "66 48 0f 85 10 00 00 00",
+        "66 48 75 10",
+        "66 48 eb 10",
+        "66 48 e2 10",
+        "66 48 ff d3",
+        "66 48 ff e3",
+        "66 48 ff 14 24",
+        "66 48 c3",
+        "66 48 c2 08 00",
+    ],
+)
+def test_rex_w_takes_the_operand_size_prefix_back(judge, states, code):
+    native = check(judge, bytes.fromhex(code), states.make(control=True))
+    assert native.signal == 0
+
+
 NOWHERE = 0x10
 
 

@@ -56,6 +56,7 @@ def planned(code, slot_ip=NEAR, **options):
         ("48 cf", ["iretq"]),
         # the return address is the original one
         ("e8 10 00 00 00", ["push 0x1005", "mov dword ptr [rsp+4], 0x7f00", "jmp 0x7f0000001015"]),
+        ("66 66 48 e8 10 00 00 00", ["push 0x1008", "mov dword ptr [rsp+4], 0x7f00", "jmp 0x7f0000001018"]),
         ("ff d0", ["push 0x1002", "mov dword ptr [rsp+4], 0x7f00", "jmp rax"]),
         ("41 ff d7", ["push 0x1003", "mov dword ptr [rsp+4], 0x7f00", "jmp r15"]),
         ("ff 15 10 00 00 00", ["push 0x1006", "mov dword ptr [rsp+4], 0x7f00", "jmp qword ptr [0x7f0000001016]"]),
