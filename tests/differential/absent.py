@@ -47,10 +47,10 @@ def absent_features(instruction: Instruction) -> list[str]:
     return [name for name, flag in kernel if flag not in processor.features()]
 
 
-def reason(mnemonic: str, insn: np.void, code: bytes, zydis_length: int | None) -> str | None:
+def reason(mnemonic: str, insn: np.void, code: bytes, zydis_length: int) -> str | None:
     """Why the processor raises #UD on `code`, or None: then our accepting it is a mistake.
 
-    zydis_length: 0 where Zydis refuses it, None where there is no Zydis.
+    zydis_length: 0 where Zydis refuses it; ours where there is no Zydis to ask.
     """
     if mnemonic in listed():
         return f"{mnemonic}: {listed()[mnemonic]}"
@@ -61,7 +61,7 @@ def reason(mnemonic: str, insn: np.void, code: bytes, zydis_length: int | None) 
     if instruction.len != length:
         return None
     for name in absent_features(instruction):
-        if zydis_length in (length, None):
+        if zydis_length == length:
             return f"no {name}"
         if f"@{name}" in listed():
             return f"no {name}: {listed()[f'@{name}']}"
