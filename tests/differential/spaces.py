@@ -64,7 +64,7 @@ class Space:
     def walk(self, first: int, count: int) -> Codes:
         """Sequences first … first + count - 1 of the product.
 
-        The tail turns slowest, so that the beginning of a walk meets every prefix with every opcode and ModRM.
+        The tail turns slowest: the beginning of a walk meets every prefix with every opcode and ModRM.
         """
         index = np.arange(first, min(first + count, self.size), dtype=np.uint64)
         *heads, tail = self.axes
