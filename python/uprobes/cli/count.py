@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -26,7 +25,7 @@ def command(
     duration: float | None,
     as_json: bool,
 ) -> None:
-    """Count how often each place is reached, exactly.
+    """Count how often places are reached. Every hit is counted.
 
     \b
     uprobes count -p 1234 libc:malloc 'libsqlite3:sqlite3_prep*'
@@ -49,7 +48,7 @@ def print_counts(session: Session, as_json: bool) -> None:
     rows.sort(key=lambda row: -row[1].hits)
     print_table(
         ["hits", "function", "module", "mode"],
-        [(site.hits, site.name, Path(site.module).name, site.mode) for _, site in rows if site.hits],
+        [(site.hits, site.name, (site.module or "").rpartition("/")[2], site.mode) for _, site in rows if site.hits],
     )
 
 

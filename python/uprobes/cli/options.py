@@ -28,6 +28,11 @@ duration_option = click.option(
 class TargetCommand(click.Command):
     """A subcommand that may be followed by `-- COMMAND …`; those words arrive as the parameter `argv`."""
 
+    def __init__(self, *args: Any, target_required: bool = True, **attributes: Any) -> None:
+        """`target_required`: there must be -p PID or a command."""
+        super().__init__(*args, **attributes)
+        self.target_required = target_required
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep what follows the first `--` away from click, which would take it for our own arguments."""
         argv: list[str] | None = None
@@ -38,14 +43,16 @@ class TargetCommand(click.Command):
                 raise click.UsageError("no command follows --", ctx)
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:
-            if (argv is None) == (ctx.params["pid"] is None):
+            targets = (argv is not None) + (ctx.params["pid"] is not None)
+            if targets > 1 or (self.target_required and not targets):
                 raise click.UsageError("say what to probe: either -p PID, or -- COMMAND …", ctx)
             ctx.params["argv"] = argv
         return rest
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Show where the target is named."""
-        return [*super().collect_usage_pieces(ctx), "(-p PID | -- COMMAND …)"]
+        target = "-p PID | -- COMMAND …"
+        return [*super().collect_usage_pieces(ctx), f"({target})" if self.target_required else f"[{target}]"]
 
 
 def target_options(function: Function) -> Function:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from uprobes.cli.files import find_file
-from uprobes.errors import ModuleNotFound
+from uprobes.cli.files import open_file
 from uprobes.insn import decode_all
 from uprobes.process import read_mappings, read_modules, topmost_end
 from uprobes.refusal import Refusal
 from uprobes.resolve import resolve
 from uprobes.spec import ProbeSpec, parse
-from uprobes.symbols.binary import Binary
 from uprobes.symbols.locate import locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from uprobes.place import Place
+    from uprobes.symbols.binary import Binary
     from uprobes.symbols.location import Location
 
 INSN_MAX: Final = 15
@@ -70,9 +69,7 @@ def find_places(spec: str, pid: int | None) -> list[Found]:
 
 
 def _in_file(spec: ProbeSpec) -> Iterator[Found]:
-    if spec.module is None:
-        raise ModuleNotFound(str(spec), fact="no module is named, and there is no process", hint="MODULE:SYMBOL, or -p PID")
-    with Binary.open(find_file(spec.module)) as binary:
+    with open_file(spec) as binary:
         end = max(segment.end_vaddr for segment in binary.elf.load_segments)
         for location in locate(spec, binary):
             yield _from_location(location, binary, _page_after(end))

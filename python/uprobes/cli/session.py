@@ -96,7 +96,7 @@ class Session:
     def on(self, specs: Sequence[str], mode: str, callbacks: Sequence[Callable[[Any], None]]) -> None:
         """Call callbacks[i] at every hit of specs[i]."""
         for spec, callback in zip(specs, callbacks, strict=True):
-            self.probes.append(self.target.on(spec, mode=mode)(callback))
+            self.probes.append(self.target.on(spec, mode=mode)(callback).probe)
         self._tell("tracing")
 
     def _tell(self, doing: str) -> None:
@@ -146,7 +146,7 @@ def open_session(
         if pid is not None:
             target = uprobes.attach(pid)
         else:
-            target = uprobes.spawn(list(argv or ()), stdout=sys.stderr.fileno() if as_json else None)
+            target = uprobes.spawn(list(argv or ()), stdout=sys.stderr.fileno() if as_json else -1)
         session = Session(target, signals, duration)
         try:
             yield session

@@ -74,7 +74,7 @@ def command(
     count: int,
     limit: int | None,
 ) -> None:
-    """Print every call: seconds since the first, thread, function and arguments.
+    """Print every call, with its arguments: seconds since the first, thread, function and what it was given.
 
     A SPEC may end in formats for the arguments, with the letters of C's printf: %d %u %x %c of 32 bits,
     %ld %lu %lx %zd %zu %p of 64, %s for a string.
