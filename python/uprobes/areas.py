@@ -14,7 +14,7 @@ from ptrace.syscall.linux.x86_64 import SYSCALL_NAMES
 
 from uprobe_core.abi import SLOT_SIZE
 from uprobes.errors import NoRoom, RemoteCallFailed
-from uprobes.process import find_hole, read_mappings, topmost_end
+from uprobes.process import find_hole, mapping_at, read_mappings, topmost_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,6 +82,24 @@ class Areas:
         self._reused = False
         self._tracer.forget_arenas()
 
+    def restore(self) -> None:
+        """Map the areas again, at their old addresses, that the target has unmapped or made useless. NoRoom where
+        something else is there by now.
+        """
+        mappings = read_mappings(self._pid)
+        for vaddr, size, _ in self._tracer.arenas():
+            mapping = mapping_at(mappings, vaddr)
+            if mapping is not None and mapping.executable and mapping.end >= vaddr + size:
+                continue
+            self._own_gadget = None
+            if mapping is not None:
+                self.system_call("mprotect", vaddr, size, mmap.PROT_READ | mmap.PROT_EXEC)
+            else:
+                self._map(vaddr, size, _MAP_FIXED_NOREPLACE)
+            self._tracer.write(vaddr, _HEADER)
+            self._tracer.rewrite_arena(vaddr, size)
+        self._own_gadget = next((vaddr for vaddr, _, _ in self._tracer.arenas()), None)
+
     def make_anywhere(self, slots: int) -> None:
         """An area for `slots` more slots, next above the topmost mapping if there is room. NoRoom.
 
@@ -104,6 +122,13 @@ class Areas:
 
     def _make(self, slots: int, hint: int, flags: int) -> None:
         size = self._size(slots)
+        vaddr = self._map(hint, size, flags)
+        self._tracer.write(vaddr, _HEADER)
+        # Sealing comes last; where the kernel has no mseal (before Linux 6.10) the area stays an ordinary one.
+        sealed = self._seal and self.system_call("mseal", vaddr, size, 0) == 0
+        self._adopt(vaddr, size, sealed)
+
+    def _map(self, hint: int, size: int, flags: int) -> int:
         vaddr = self.system_call(
             "mmap", hint, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flags, -1, 0
         )
@@ -113,10 +138,7 @@ class Areas:
                 fact=f"process {self._pid} cannot map {size} bytes for slots: {os.strerror(-vaddr)}",
                 hint="its limits are in /proc/PID/limits (address space) and vm.max_map_count",
             )
-        self._tracer.write(vaddr, _HEADER)
-        # Sealing comes last; where the kernel has no mseal (before Linux 6.10) the area stays an ordinary one.
-        sealed = self._seal and self.system_call("mseal", vaddr, size, 0) == 0
-        self._adopt(vaddr, size, sealed)
+        return vaddr
 
     def _adopt(self, vaddr: int, size: int, sealed: bool) -> None:
         self._tracer.add_arena(vaddr, size, sealed)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from uprobes.insn import decode_all
+from uprobes.process import Mapping, mapping_at, read_image, read_mappings
 
 if TYPE_CHECKING:
     from uprobes.place import Place
-    from uprobes.process import Mapping
 
 
 def is_boundary(place: Place, mapping: Mapping, image: memoryview) -> bool:
@@ -21,3 +21,18 @@ def is_boundary(place: Place, mapping: Mapping, image: memoryview) -> bool:
     # 15 more bytes: the instruction that straddles the address is decoded whole.
     decoded = decode_all(image[start : end + 15], place.start_vaddr)
     return place.vaddr in decoded.addresses
+
+
+def function_instructions(place: Place, pid: int) -> list[int]:
+    """The addresses of all instructions of the function that covers `place`, in process `pid`."""
+    mapping = mapping_at(read_mappings(pid), place.vaddr)
+    location = place.location
+    if mapping is None or location is None or location.start_vaddr is None or location.end_vaddr is None:
+        return []
+    bias = place.vaddr - location.vaddr
+    start, end = location.start_vaddr + bias, location.end_vaddr + bias
+    image = read_image(pid, mapping)
+    decoded = decode_all(image[start - mapping.start : end - mapping.start], start)
+    return [
+        address for address, status in zip(decoded.addresses, decoded.statuses, strict=True) if status == 0
+    ]

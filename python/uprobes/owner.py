@@ -28,6 +28,9 @@ class Events(Protocol):
     def on_hit(self, tid: int, site: int) -> bool:
         """A thread stands at a site with a callback. True: its registers were changed."""
 
+    def on_area_lost(self) -> None:
+        """The target has unmapped a slot area, or changed its protection."""
+
     def on_exec(self) -> None:
         """The target executed another program; nothing of ours is left in it."""
 
@@ -112,6 +115,8 @@ class Owner(threading.Thread):
                     self.tracer.resume_hit(changed)
             elif event == core.EXEC:
                 self._events.on_exec()
+            elif event == core.AREA:
+                self._events.on_area_lost()
             elif event == core.ENDED:
                 self.tracer.leave(0)
                 self._events.on_end(*self.tracer.exit)

@@ -16,7 +16,7 @@ from uprobe_core.status import status as core_status
 from uprobes.areas import REACH, Areas
 from uprobes.boundaries import is_boundary
 from uprobes.errors import NoRoom
-from uprobes.process import Mapping, mapping_at, read_mappings
+from uprobes.process import Mapping, mapping_at, read_image, read_mappings
 from uprobes.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ class SiteTable:
             if mapping is None or refusal:
                 refusals.update((index, refusal or Refusal.NOT_EXECUTABLE) for index, _ in members)
                 continue
-            with mapping.image(self._pid) as image:
-                sound = self._check_boundaries(members, mapping, image, refusals)
-                batch = _Batch(self, mapping, image, MODES[mode], STRATEGIES[rip])
-                batch.insert(sound, numbers, refusals)
+            image = read_image(self._pid, mapping)
+            sound = self._check_boundaries(members, mapping, image, refusals)
+            batch = _Batch(self, mapping, image, MODES[mode], STRATEGIES[rip])
+            batch.insert(sound, numbers, refusals)
         return Insertion(numbers, refusals)
 
     def _check_boundaries(

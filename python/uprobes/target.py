@@ -13,6 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, TypeVar
 
 from uprobe_core.linux import spawn as core_spawn
+from uprobes.boundaries import function_instructions
 from uprobes.errors import ProbeRefused, TargetGone, UprobeError
 from uprobes.hit import Memory, Registers
 from uprobes.owner import Owner
@@ -164,6 +165,13 @@ class Target:
 
         return decorate
 
+    def instructions(self, spec: str | ProbeSpec) -> list[int]:
+        """The addresses of every instruction of the functions that `spec` stands for, to give to ``probe()``."""
+        found: set[int] = set()
+        for place in resolve(parse_spec(spec), self.modules, self.pid):
+            found.update(function_instructions(place, self.pid))
+        return sorted(found)
+
     def _probe(
         self,
         spec: str | ProbeSpec | int | Iterable[str | ProbeSpec | int],
@@ -209,6 +217,10 @@ class Target:
             self._failure = error
             self._owner.end(self._sites.leave)
         return registers.changed
+
+    def on_area_lost(self) -> None:
+        """Make the slot area again where it was: threads are on their way to it."""
+        self._sites.areas.restore()
 
     def on_exec(self) -> None:
         """Another program runs; the sites are gone with the old one."""

@@ -23,7 +23,7 @@ KERNEL_NAMES = {
     "SGX1": "sgx", "SHA": "sha_ni", "SKINIT_OR_SVM": "svm", "SSE3": "pni", "WIDE_KL": "keylocker",
 }
 # fmt: on
-PFX_LOCK = 0x10  # enum insn_prefix
+PFX_F2, PFX_F3, PFX_LOCK = 0x04, 0x08, 0x10  # enum insn_prefix
 ENC_VEX, ENC_EVEX = 2, 3  # enum insn_encoding
 EVEX_B = 0x10
 LISTED = Path(__file__).with_name("undefined.txt")
@@ -55,9 +55,9 @@ def reason(mnemonic: str, insn: np.void, code: bytes, zydis_length: int | None) 
     """
     if mnemonic in listed():
         return f"{mnemonic}: {listed()[mnemonic]}"
-    bits, length = int(insn["bits"]), int(insn["length"])
-    instruction = iced.decode(code, bits)
-    if instruction.is_invalid:
+    length = int(insn["length"])
+    instruction = iced.decode(code, int(insn["bits"]))
+    if instruction.is_invalid or mnemonic == "clzero":
         return generation(mnemonic, insn, code)
     if instruction.len != length:
         return None
@@ -72,10 +72,12 @@ def reason(mnemonic: str, insn: np.void, code: bytes, zydis_length: int | None) 
 def generation(mnemonic: str, insn: np.void, code: bytes) -> str | None:
     """What one generation of a vendor's processors executes and another does not, field by field.
 
-    The other decoders refuse it; they must take it once the field is as the manual wants it.
+    Where it is a field of VEX or EVEX, the bytes must be good once the field is as the manual wants it.
     """
     if mnemonic == "verw" and insn["prefixes"] & PFX_LOCK:
         return "lock verw: executes at one time and raises #UD at another"
+    if mnemonic == "clzero" and insn["prefixes"] & (PFX_F2 | PFX_F3):
+        return "clzero under F2 or F3: Zen 4 ignores them"
     at = int(insn["prefix_len"])
     corrected = bytearray(code)
     if insn["encoding"] == ENC_EVEX and insn["evex"] & EVEX_B and insn["modrm"] >= 0xC0:

@@ -13,7 +13,7 @@ from uprobe_core.x86.decode cimport (
     DECODE_32, DECODE_64, DECODE_AMD, DECODE_APX, DECODE_INTEL, insn_decode, insn_effects, insn_mnemonic,
 )
 
-AMD, INTEL, APX = DECODE_AMD, DECODE_INTEL, DECODE_APX
+AMD, INTEL, APX, BITS_64, BITS_32 = DECODE_AMD, DECODE_INTEL, DECODE_APX, DECODE_64, DECODE_32
 
 
 @cython.boundscheck(False)
@@ -40,7 +40,7 @@ def decode(const uint8_t[:, ::1] codes, const uint8_t[::1] bits, uint32_t option
 
 
 def decode_exact(const uint8_t[:, ::1] codes, const uint8_t[::1] sizes, uint32_t options):
-    """Decode the first sizes[i] bytes of every row from a heap block of exactly that size; the sum of the lengths.
+    """Decode the first sizes[i] bytes of every row from a heap block of exactly that size; how many were used.
 
     Under AddressSanitizer a read past the given bytes ends the process.
     """
@@ -58,7 +58,8 @@ def decode_exact(const uint8_t[:, ::1] codes, const uint8_t[::1] sizes, uint32_t
         memcpy(block, &codes[i, 0], size)
         if insn_decode(block, size, 0x1000, options, &insn) == 0:
             insn_effects(&insn, &effect)
-            total += insn.length + (insn_mnemonic(&insn)[0] != 0)
+            assert insn_mnemonic(&insn)[0] != 0
+            total += insn.length
         free(block)
     return total
 
@@ -70,3 +71,12 @@ def mnemonic(const uint8_t[::1] record):
         raise ValueError("not an insn_t")
     memcpy(&insn, &record[0], sizeof(insn))
     return insn_mnemonic(&insn).decode()
+
+
+def read_past_the_end():
+    """Decode two bytes of a block of one: for the test that a sanitized build notices."""
+    cdef insn_t insn
+    cdef uint8_t *block = <uint8_t *>malloc(1)
+    block[0] = 0x0F
+    insn_decode(block, 2, 0x1000, DECODE_64 | DECODE_AMD, &insn)
+    free(block)

@@ -1,8 +1,8 @@
 """Register and flag masks in iced's words, to compare with ours."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
-import iced_x86
 import numpy as np
 from iced_x86 import Instruction, InstructionInfoFactory, OpAccess, Register, RegisterExt, RflagsBits
 
@@ -79,9 +79,11 @@ def our_masks(effects: np.void) -> Masks:
     )
 
 
-def mnemonic(instruction: Instruction) -> str:
-    """The lower-case mnemonic of an instruction."""
-    return MNEMONICS[instruction.mnemonic]
-
-
-MNEMONICS = {value: name.lower() for name, value in vars(iced_x86.Mnemonic).items() if isinstance(value, int)}
+def differences(ours: Masks, theirs: Masks) -> Iterator[str]:
+    """What ours have more and less than theirs: `reads more`, `flags_written less` …."""
+    for field in fields(Masks):
+        own, other = getattr(ours, field.name), getattr(theirs, field.name)
+        if own & ~other:
+            yield f"{field.name} more"
+        if other & ~own:
+            yield f"{field.name} less"

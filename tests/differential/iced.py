@@ -2,9 +2,10 @@
 
 import numpy as np
 import numpy.typing as npt
-from iced_x86 import Code, Decoder, DecoderOptions, Instruction
+from iced_x86 import Code, Decoder, DecoderOptions, Instruction, OpKind
 
 OPTIONS = DecoderOptions.AMD  # MPX is off unless asked for
+NEAR = frozenset({OpKind.NEAR_BRANCH16, OpKind.NEAR_BRANCH32, OpKind.NEAR_BRANCH64})
 
 
 def decode(code: bytes, bits: int = 64, ip: int = 0) -> Instruction:
@@ -25,3 +26,12 @@ def lengths(codes: npt.NDArray[np.uint8], bits: npt.NDArray[np.uint8]) -> npt.ND
             if instruction.code != Code.INVALID:
                 out[row] = instruction.len
     return out
+
+
+def target(instruction: Instruction) -> int:
+    """Where a direct near branch leads or a rip-relative operand lies; 0 where there is neither."""
+    if instruction.is_ip_rel_memory_operand:
+        return int(instruction.ip_rel_memory_address)
+    if instruction.op_count and instruction.op0_kind in NEAR:
+        return int(instruction.near_branch_target)
+    return 0

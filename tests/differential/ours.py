@@ -50,6 +50,10 @@ class Decoded:
         """The length of each instruction; 0 where we refuse it."""
         return np.where(self.status == 0, self.insn["length"], 0).astype(np.uint8)
 
+    def rows(self, rows: npt.NDArray[np.int64]) -> "Decoded":
+        """The answers for some of the sequences."""
+        return Decoded(self.status[rows], self.insn[rows], self.effects[rows])
+
 
 @functools.cache
 def extension() -> ModuleType:

@@ -77,17 +77,17 @@ def options() -> int:
 
 
 class Names:
-    """Mnemonics of table rows, asked for once each."""
+    """Mnemonics of decoded instructions, asked for once for each that can differ."""
 
     def __init__(self) -> None:
-        self.known: dict[int, str] = {}
+        self.known: dict[tuple[int, ...], str] = {}
 
     def of(self, insn: np.void) -> str:
         """The mnemonic of a decoded instruction, in lower case."""
-        row = int(insn["row"])
-        if row not in self.known:
-            self.known[row] = ours.mnemonic(insn).lower()
-        return self.known[row]
+        key = tuple(int(insn[name]) for name in ("row", "operand_size", "address_size", "rex", "bits"))
+        if key not in self.known:
+            self.known[key] = ours.mnemonic(insn).lower()
+        return self.known[key]
 
 
 def judge(

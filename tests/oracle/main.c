@@ -21,7 +21,7 @@
 #include "sandbox.h"
 #include "tracer.h"
 
-#define PATIENCE_MS 2000 /* without a record done: the sandbox hangs */
+#define PATIENCE_MS 10000 /* without a record done: the sandbox hangs; a loaded machine may stall it for seconds */
 
 static struct batch *batch;
 static pid_t sandbox;

@@ -49,3 +49,6 @@ cdef int text_disarm(text_t *text, const uint32_t *sites, size_t count, size_t *
 # Frees the slots of removed sites, but for those at `count` instruction pointers. All tasks stand still, and these are
 # theirs. The number of slots freed.
 cdef uint32_t text_reclaim(text_t *text, const uint64_t *ips, size_t count) noexcept nogil
+
+# Writes the slots of all live sites in [low, high) again, by the plans that they were made with. 0 or -errno.
+cdef int text_rewrite(text_t *text, uint64_t low, uint64_t high) noexcept nogil

@@ -1,14 +1,14 @@
 """Patching: see text.pxd."""
 
-from libc.errno cimport ENOMEM
+from libc.errno cimport ENOMEM, EPROTO
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
 from uprobe_core.abi cimport (
-    INSN_MAX, PLACE_ANY, PLACE_BELOW, PLACE_NEAR, PLACE_NONE, PLAN_ONE_STOP,
-    REFUSAL_CHANGED, REFUSAL_NONE, REFUSAL_NOT_EXECUTABLE,
-    REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE, SLOT_SIZE, insn_t, plan_t,
+    FIX_SCRATCH, FIX_SEGMENT, INSN_MAX, MODE_STEP, MODE_TRAP, PLACE_ANY, PLACE_BELOW, PLACE_NEAR, PLACE_NONE, PLAN_ONE_STOP,
+    REFUSAL_CHANGED, REFUSAL_NONE, REFUSAL_NOT_EXECUTABLE, REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE, RIP_AUTO, RIP_SCRATCH,
+    RIP_SEGMENT, SLOT_SIZE, WAY_BOOST, insn_t, plan_t,
 )
 from uprobe_core.linux.memory cimport memory_read_some, memory_write
 from uprobe_core.patch.arenas cimport (
@@ -22,7 +22,7 @@ from uprobe_core.status cimport (
 )
 from uprobe_core.x86.decode cimport insn_decode
 from uprobe_core.x86.emulate cimport plan_sets_ip
-from uprobe_core.x86.relocate cimport REACH_NONE, plan_make, plan_place
+from uprobe_core.x86.relocate cimport REACH_NEAR, REACH_NONE, plan_make, plan_place
 
 cdef enum:
     PAGE = 4096
@@ -290,3 +290,42 @@ cdef int text_arm(text_t *text, const uint32_t *sites, size_t count, size_t *don
 
 cdef int text_disarm(text_t *text, const uint32_t *sites, size_t count, size_t *done) noexcept nogil:
     return patch_write(text, sites, count, False, done)
+
+
+cdef int site_strategy(const site_t *site) noexcept nogil:
+    """The answer to a RIP-relative operand that the site was made with."""
+    if site.plan == (PLAN_ONE_STOP | WAY_BOOST):
+        return site.operand
+    if not site.plan & PLAN_ONE_STOP and site.plan & FIX_SCRATCH:
+        return RIP_SCRATCH
+    if not site.plan & PLAN_ONE_STOP and site.plan & FIX_SEGMENT:
+        return RIP_SEGMENT
+    return RIP_AUTO
+
+
+cdef int text_rewrite(text_t *text, uint64_t low, uint64_t high) noexcept nogil:
+    cdef insn_t insn
+    cdef plan_t plan
+    cdef run_t run
+    cdef site_t *site
+    cdef uint64_t vaddr
+    cdef uint32_t number
+    cdef int mode
+    cdef int status = 0
+    run.size = 0
+    for number in range(text.sites.count):
+        site = site_at(&text.sites, number)
+        if site.slot == SLOT_NONE or not site.state & SITE_LIVE:
+            continue
+        vaddr = slot_vaddr(&text.arenas, site.slot)
+        if vaddr < low or vaddr >= high:
+            continue
+        mode = MODE_STEP if site.state & SITE_STEP else MODE_TRAP
+        if (insn_decode(site.original, site.length, site.vaddr, text.decode_options, &insn)
+                or plan_make(&insn, site.original, site.vaddr, mode, site_strategy(site), REACH_NEAR, &plan)
+                or plan_place(&plan, site.vaddr, vaddr)):
+            return -EPROTO
+        status = run_append(text, &run, vaddr, plan.slot)
+        if status < 0:
+            return status
+    return run_flush(text, &run)

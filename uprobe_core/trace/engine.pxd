@@ -14,6 +14,7 @@ cdef enum loop_event:
     LOOP_HIT       # task `hit_tid` stands at site `hit_site`, whose hits go to a callback; `hit_regs` are its registers
     LOOP_EXEC      # the target executed another program: all sites are gone
     LOOP_ENDED     # the target ended: exit_code, exit_signal
+    LOOP_AREA      # an arena is gone from the target; whoever ran into the gap stands at its site again
     LOOP_ORPHANED  # the host died
 
 ctypedef struct engine_t:

@@ -8,8 +8,9 @@ from uprobe_core.linux.memory cimport memory_load, memory_store
 from uprobe_core.linux.ptrace cimport ip_get, ip_set, regs_get, regs_set, task_cont, task_step
 from uprobe_core.patch.arenas cimport slot_at, slot_vaddr
 from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SITE_STEP, SLOT_NONE, site_at, site_t
-from uprobe_core.trace.engine cimport LOOP_HIT, LOOP_NONE
-from uprobe_core.trace.tasks cimport TASK_REPLAY, TASK_STEPPING
+from uprobe_core.trace.deferral cimport signal_catch_up
+from uprobe_core.trace.engine cimport LOOP_HIT
+from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_REPLAY, TASK_STEPPING
 from uprobe_core.x86.emulate cimport emulate, emulate_ip, plan_sets_ip
 from uprobe_core.x86.fixup cimport (
     FIXUP_AGAIN, FIXUP_DONE, FIXUP_IP, FIXUP_READ, access_t, fixup_abort, fixup_begin, fixup_finish, place_t,
@@ -99,7 +100,9 @@ cdef int hit_resume(engine_t *engine, task_t *task, site_t *site, regs_t *regs) 
     cdef regs_t own
     cdef long status = 0
     place_fill(engine, site, &place)
-    task.site = engine.hit_site
+    if task.site != engine.hit_site:
+        task.site = engine.hit_site
+        task.taken_back = 0
     if regs != NULL and regs.rip != site.vaddr:
         # The callback sent the thread elsewhere.
         status = regs_set(task.tid, regs)
@@ -121,6 +124,13 @@ cdef int hit_resume(engine_t *engine, task_t *task, site_t *site, regs_t *regs) 
     return <int>(status if status < 0 else task_cont(task.tid, 0))
 
 
+cdef inline int step_end(engine_t *engine, task_t *task) noexcept nogil:
+    """The instruction is done: the task goes on, with the signal that waited for it."""
+    if task.flags & TASK_DEFERRING:
+        return signal_catch_up(engine, task)
+    return <int>task_cont(task.tid, 0)
+
+
 cdef int step_finish(engine_t *engine, task_t *task) noexcept nogil:
     cdef site_t *site = site_at(&engine.text.sites, task.site)
     cdef place_t place
@@ -136,7 +146,7 @@ cdef int step_finish(engine_t *engine, task_t *task) noexcept nogil:
         if status == 0 and ip == place.slot_ip + place.length:
             task.flags &= ~<uint32_t>TASK_STEPPING
             status = ip_set(task.tid, place.ip + place.length)
-            return <int>(status if status < 0 else task_cont(task.tid, 0))
+            return <int>status if status < 0 else step_end(engine, task)
     status = regs_get(task.tid, &regs)
     if status < 0:
         return <int>status
@@ -150,7 +160,7 @@ cdef int step_finish(engine_t *engine, task_t *task) noexcept nogil:
         if access.size:
             access_make(task.tid, &access)
         status = regs_set(task.tid, &regs)
-    return <int>(status if status < 0 else task_cont(task.tid, 0))
+    return <int>status if status < 0 else step_end(engine, task)
 
 
 cdef int step_abort(engine_t *engine, task_t *task) noexcept nogil:
@@ -171,6 +181,7 @@ cdef void hit_take_back(engine_t *engine, task_t *task, site_t *site) noexcept n
     """The thread is in front of the site again and will hit it once more: that hit is this one."""
     site.hits -= 1
     engine.replayed += 1
+    task.taken_back += 1
     if site.state & SITE_CALLBACK:
         task.flags |= TASK_REPLAY
 

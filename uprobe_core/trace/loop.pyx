@@ -8,7 +8,7 @@ from uprobe_core.linux.doorbell cimport bell_reset
 from uprobe_core.linux.memory cimport memory_read
 from uprobe_core.linux.ptrace cimport (
     PTRACE_EVENT_EXEC, PTRACE_EVENT_STOP, SI_KERNEL, ip_get, ip_set, siginfo_get, siginfo_set, siginfo_t, task_cont, task_detach,
-    task_listen, task_step,
+    task_interrupt, task_listen, task_step,
 )
 from uprobe_core.linux.twin cimport twin_host_is_gone
 from uprobe_core.linux.wait cimport (
@@ -20,11 +20,12 @@ from uprobe_core.patch.sites cimport (
     SITE_ARMED, SITE_LIVE, SITE_NONE, SLOT_NONE, site_at, site_find, site_t,
 )
 from uprobe_core.trace.children cimport child_settle
-from uprobe_core.trace.engine cimport LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_NONE, LOOP_ORPHANED
+from uprobe_core.trace.deferral cimport signal_can_wait, signal_catch_up, signal_give_back, signal_put_off
+from uprobe_core.trace.engine cimport LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_NONE, LOOP_ORPHANED
 from uprobe_core.trace.follow cimport follow_task
 from uprobe_core.trace.hit cimport hit_serve, slot_leave, step_abort, step_finish
 from uprobe_core.trace.tasks cimport (
-    TASK_FOREIGN, TASK_STEPPING, task_find, task_remove, tasks_keep,
+    TASK_DEFERRING, TASK_FOREIGN, TASK_STEPPING, task_find, task_remove, tasks_keep,
 )
 
 cdef extern from "<signal.h>" nogil:
@@ -69,20 +70,36 @@ cdef int task_exec(engine_t *engine, task_t *task) noexcept nogil:
     return LOOP_EXEC
 
 
+cdef bint signal_is_of_gap(engine_t *engine, pid_t tid, int signal, uint64_t ip) noexcept nogil:
+    """Whether the task could not fetch an instruction of its slot: the target has unmapped or moved the arena."""
+    cdef siginfo_t info
+    return (signal == SIGSEGV and slot_at(&engine.text.arenas, ip) != SLOT_NONE and siginfo_get(tid, &info) == 0
+            and info.si_code > 0 and <uint64_t>info.si_addr == ip)
+
+
 cdef int signal_deliver(engine_t *engine, task_t *task, int signal) noexcept nogil:
     """Passes a signal on. A handler, an unwinder or a core dump must not see a slot's address."""
     cdef siginfo_t info
     cdef uint64_t ip = 0
     cdef long status
+    cdef bint gap
     if engine.text.arenas.count:
-        if task.flags & TASK_STEPPING:
+        status = ip_get(task.tid, &ip)
+        gap = status == 0 and signal_is_of_gap(engine, task.tid, signal, ip)
+        if status == 0 and slot_at(&engine.text.arenas, ip) != SLOT_NONE and signal_can_wait(task, signal):
+            return signal_put_off(engine, task, signal)
+        signal_give_back(engine, task)
+        if status == 0 and task.flags & TASK_STEPPING:
             status = step_abort(engine, task)
-        else:
-            status = ip_get(task.tid, &ip)
-            if status == 0 and slot_at(&engine.text.arenas, ip) != SLOT_NONE:
-                status = slot_leave(engine, task, ip)
+        elif status == 0 and slot_at(&engine.text.arenas, ip) != SLOT_NONE:
+            status = slot_leave(engine, task, ip)
         if status < 0:
             return <int>status
+        if gap:
+            # The signal is our fault: it is dropped. Interrupted, the task stays in front of its site.
+            task_interrupt(task.tid)
+            status = task_cont(task.tid, 0)
+            return <int>(status if status < 0 else LOOP_AREA)
         # SIGILL, SIGFPE and SIGTRAP report the instruction's address (SIGSEGV and SIGBUS the operand's, which may be
         # the instruction's own).
         if signal == SIGILL or signal == SIGFPE or signal == SIGTRAP or signal == SIGSEGV or signal == SIGBUS:
@@ -116,6 +133,9 @@ cdef int trap_serve(engine_t *engine, task_t *task) noexcept nogil:
     status = ip_get(task.tid, &ip)
     if status < 0:
         return <int>status
+    if task.flags & TASK_DEFERRING:
+        status = slot_leave(engine, task, ip)
+        return <int>status if status < 0 else signal_catch_up(engine, task)
     number = site_find(&engine.text.sites, ip - 1)
     if number == SITE_NONE:
         return signal_deliver(engine, task, SIGTRAP)
@@ -147,7 +167,7 @@ cdef int stop_serve(engine_t *engine, const stop_t *stop) noexcept nogil:
         return task_exec(engine, task)
     elif event:
         # An interruption that came late, or the parent's side of a fork or clone: the child reports by itself.
-        status = <int>(task_step(stop.tid, 0) if task.flags & TASK_STEPPING else task_cont(stop.tid, 0))
+        status = <int>(task_step(stop.tid, 0) if task.flags & (TASK_STEPPING | TASK_DEFERRING) else task_cont(stop.tid, 0))
     elif signal == SIGTRAP:
         engine.stops += 1
         engine.until_follow -= 1

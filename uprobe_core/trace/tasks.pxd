@@ -3,12 +3,14 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from posix.types cimport pid_t
 
+from uprobe_core.linux.ptrace cimport siginfo_t
 from uprobe_core.x86.fixup cimport saved_t
 
 cdef enum task_flag:
     TASK_STEPPING = 0x01  # inside the single step of `site`
     TASK_HELD = 0x02      # stopped while the world is stopped; `status` is the stop it is at
     TASK_FOREIGN = 0x04   # of another thread group that shares the address space (vfork, CLONE_VM)
+    TASK_DEFERRING = 0x10 # steps through its slot before signal `deferred` is delivered
     TASK_REPLAY = 0x08    # the hit at `site` was reported already and comes once more
 
 ctypedef struct task_t:
@@ -17,6 +19,10 @@ ctypedef struct task_t:
     uint32_t flags  # enum task_flag
     uint32_t site
     saved_t saved   # what the step has to put back
+    uint32_t taken_back  # how often the hit at `site` was taken back for a signal, in a row
+    int deferred         # the signal that waits
+    siginfo_t deferred_info
+    uint64_t mask        # the signal mask to put back then
 
 ctypedef struct tasks_t:
     task_t *table   # open addressing, power of two, at most half full

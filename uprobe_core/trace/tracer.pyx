@@ -22,11 +22,11 @@ from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t
 from uprobe_core.patch.text cimport (
-    image_t, insertion_t, text_arm, text_disarm, text_drop, text_insert, text_make,
+    image_t, insertion_t, text_arm, text_disarm, text_drop, text_insert, text_make, text_rewrite,
 )
 from uprobe_core.status cimport STATUS_OK
 from uprobe_core.trace.engine cimport (
-    LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_NONE, LOOP_ORPHANED, engine_t,
+    LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_NONE, LOOP_ORPHANED, engine_t,
 )
 from uprobe_core.trace.hit cimport hit_resume
 from uprobe_core.trace.loop cimport loop_run
@@ -41,6 +41,7 @@ from uprobe_core.x86.decode cimport DECODE_64
 cdef extern from "decode_options.h" nogil:
     uint32_t decode_host_vendor()
 
+AREA = LOOP_AREA
 BELL = LOOP_BELL
 HIT = LOOP_HIT
 EXEC = LOOP_EXEC
@@ -94,6 +95,11 @@ cdef int order_insert(void *argument) noexcept nogil:
     cdef order_t *order = <order_t *>argument
     return text_insert(&order.engine.text, order.insertions, order.count, order.mode, order.strategy, order.near,
                        &order.image)
+
+
+cdef int order_rewrite(void *argument) noexcept nogil:
+    cdef order_t *order = <order_t *>argument
+    return text_rewrite(&order.engine.text, order.vaddr, order.vaddr + order.count)
 
 
 cdef int order_arm(void *argument) noexcept nogil:
@@ -226,7 +232,7 @@ cdef class Tracer:
             bell_ring(&self.engine.twin.bell)
 
     def run(self):
-        """Serve stops until something needs the caller: BELL, HIT, EXEC or ENDED."""
+        """Serve stops until something needs the caller: BELL, HIT, EXEC, AREA or ENDED."""
         self.blank()
         return self.call(order_run)
 
@@ -360,6 +366,13 @@ cdef class Tracer:
             if self.engine.text.arenas.arenas[i].vaddr == vaddr:
                 return self.engine.text.arenas.arenas[i].size
         return 0
+
+    def rewrite_arena(self, uint64_t vaddr, uint64_t size):
+        """Write the slots of an arena again, after its mapping was lost and made anew."""
+        cdef order_t *order = self.blank()
+        order.vaddr = vaddr
+        order.count = size
+        self.call(order_rewrite)
 
     def arenas(self):
         """(address, bytes, free slots) of each arena."""

@@ -20,10 +20,11 @@ from uprobe_core.linux.wait cimport SIGTRAP, stop_event, stop_is_end, stop_poll_
 from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, site_find
 from uprobe_core.patch.text cimport text_disarm, text_reclaim
+from uprobe_core.trace.deferral cimport signal_give_back
 from uprobe_core.trace.engine cimport LOOP_ENDED, LOOP_EXEC, LOOP_NONE
 from uprobe_core.trace.hit cimport slot_leave, step_abort
 from uprobe_core.trace.loop cimport stop_is_hit_taken_back, stop_serve
-from uprobe_core.trace.tasks cimport TASK_HELD, TASK_STEPPING, task_add, task_find, task_t
+from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_HELD, TASK_STEPPING, task_add, task_find, task_t
 
 cdef extern from "<dirent.h>" nogil:
     ctypedef struct DIR:
@@ -118,7 +119,7 @@ cdef bint trap_waits(engine_t *engine, const task_t *task) noexcept nogil:
     cdef siginfo_t infos[PEEK_COUNT]
     cdef uint64_t ip
     cdef long i
-    if not task.flags & TASK_STEPPING:
+    if not task.flags & (TASK_STEPPING | TASK_DEFERRING):
         if ip_get(task.tid, &ip) < 0 or site_find(&engine.text.sites, ip - 1) == SITE_NONE:
             return False
     for i in range(siginfo_peek(task.tid, 0, infos, PEEK_COUNT)):
@@ -172,6 +173,7 @@ cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
             return -ESRCH
         if trap_waits(engine, task):
             return trap_let_out(engine, tid)
+        signal_give_back(engine, task)
         if task.flags & TASK_STEPPING:
             status = step_abort(engine, task)
             if status < 0:

@@ -68,7 +68,7 @@ cdef extern from "opcode_form.h" nogil:
         RULE_MASK
         RULE_MASK_REQUIRED
         RULE_ZEROING
-        RULE_K_REG
+        RULE_TILE
         RULE_OPCODE_REG
         RULE_VENDOR_W
         SLOT_GPR
@@ -78,6 +78,7 @@ cdef extern from "opcode_form.h" nogil:
         SLOT_KILL_V
         SLOT_KILL
         SLOT_READ_32
+        SLOT_MASK
         SLOT_REG
         SLOT_RM
         SLOT_VVVV
@@ -257,28 +258,40 @@ cdef inline const uint8_t *parse_evex(const uint8_t *cursor, insn_t *out, opcode
 
 
 cdef inline int check_vector(const opcode_form_t *form, const opcode_t *opcode, uint32_t modrm, uint32_t sib,
-                             uint32_t fields) noexcept nogil:
+                             uint32_t fields, uint32_t mode_32, uint32_t amd) noexcept nogil:
     """The rules of VEX, EVEX and XOP beyond the opcode: whether the processor takes this combination."""
-    cdef uint32_t rules = form.rules, is_memory = fields & MODRM_MEMORY
+    cdef uint32_t rules = form.rules, is_register = not fields & MODRM_MEMORY
     cdef uint32_t reg = (modrm >> 3 & 7) | (opcode.rex & 4) << 1 | (opcode.rex_high & 4) << 2
     cdef uint32_t rm = (modrm & 7) | (opcode.rex & 1) << 3 | (opcode.rex & 2) << 3
     cdef uint32_t index = (sib >> 3 & 7) | (opcode.rex & 2) << 2 | (opcode.vvvv & 16)
-    if not rules & RULE_VVVV and opcode.vvvv & (15 if rules & RULE_VSIB else 31):
+    cdef uint32_t vvvv = opcode.vvvv & (7 if mode_32 else 31)
+    if not rules & RULE_VVVV and opcode.vvvv & (15 if rules & RULE_VSIB else 31) or mode_32 and opcode.vvvv & 16:
         return 0
     if rules & (RULE_VSIB | RULE_SIB) and not fields & MODRM_SIB:
         return 0
     if rules & RULE_UNIQUE:
         if rules & RULE_VSIB:
-            if reg == index or rules & RULE_VVVV and ((opcode.vvvv & 15) == reg or (opcode.vvvv & 15) == index):
+            if reg == index or rules & RULE_VVVV and (vvvv == reg or vvvv == index):
                 return 0
-        elif reg == rm or reg == opcode.vvvv or rm == opcode.vvvv:
+        elif reg == rm or reg == vvvv or rm == vvvv:
             return 0
-    if rules & RULE_UNIQUE_DEST and (reg == opcode.vvvv and rules & RULE_VVVV or not is_memory and reg == rm):
+    if rules & RULE_UNIQUE_DEST and (rules & RULE_VVVV and reg == vvvv or is_register and reg == rm):
+        return 0
+    if rules & RULE_TILE and ((reg | vvvv) & 8 or is_register and rm & 8):
+        return 0
+    if form.slots >> SLOT_VVVV & SLOT_MASK and vvvv & 8:
+        return 0
+    # VEX.R with a mask register: AMD's first processors with EVEX ignore it.
+    if form.slots >> SLOT_REG & SLOT_MASK and opcode.rex & 4 and not amd:
+        return 0
+    # Only APX has general registers from 16 on.
+    if form.slots >> SLOT_REG & SLOT_GPR and opcode.rex_high & 4:
         return 0
     return 1
 
 
-cdef inline int check_evex(const opcode_form_t *form, const opcode_t *opcode, uint32_t fields) noexcept nogil:
+cdef inline int check_evex(const opcode_form_t *form, const opcode_t *opcode, uint32_t fields,
+                           uint32_t amd) noexcept nogil:
     """Masking, zeroing, broadcast, and register numbers that do not exist."""
     cdef uint32_t rules = form.rules, evex = opcode.evex, is_memory = fields & MODRM_MEMORY
     if evex & 7:
@@ -290,7 +303,10 @@ cdef inline int check_evex(const opcode_form_t *form, const opcode_t *opcode, ui
         return 0
     if evex & 0x10 and is_memory and not EVEX_BROADCAST(form.evex):
         return 0
-    if rules & RULE_K_REG and (opcode.rex & 4 or opcode.rex_high & 4):
+    if form.slots >> SLOT_REG & SLOT_MASK and (opcode.rex & 4 or opcode.rex_high & 4):
+        return 0
+    # b without memory and without rounding: AMD's first processors with EVEX ignore it.
+    if evex & 0x10 and not is_memory and not EVEX_ROUNDING(form.evex) and not amd:
         return 0
     return 1
 
@@ -399,6 +415,9 @@ cdef int decode_bytes(const uint8_t *code, uint64_t ip, uint32_t options, insn_t
         if opcode.entry == NO_ROOT:
             out.length = <uint8_t>(cursor - code)
             return STATUS_INVALID
+        if mode_32:  # there are eight registers: the high bits of their numbers are ignored
+            opcode.rex &= 8
+            opcode.rex_high = 0
         out.rex_high = <uint8_t>opcode.rex_high
         out.evex = <uint8_t>opcode.evex
         out.vector_length = <uint8_t>opcode.length
@@ -474,13 +493,13 @@ cdef int decode_bytes(const uint8_t *code, uint64_t ip, uint32_t options, insn_t
             opcode.length = 2
             selector = (selector & ~(<uint32_t>3 << SELECT_L)) | 2 << SELECT_L
             out.vector_length = 2
-        if not check_evex(form, &opcode, fields):
+        if not check_evex(form, &opcode, fields, amd):
             return STATUS_INVALID
         if disp_size == 1:
             disp = disp << evex_disp_scale(form, &opcode)
     if not opcode_allow[form.allow] >> ALLOW_KEY(selector) & 1:
         return STATUS_INVALID
-    if byte_class >= BYTE_VEX2 and not check_vector(form, &opcode, modrm, sib, fields):
+    if byte_class >= BYTE_VEX2 and not check_vector(form, &opcode, modrm, sib, fields, mode_32, amd):
         return STATUS_INVALID
     out.disp = <int32_t>disp
     form_attrs = form.attrs | decode_memory_attrs[form.memory if fields & MODRM_MEMORY else 0]
@@ -520,7 +539,7 @@ cdef int decode_bytes(const uint8_t *code, uint64_t ip, uint32_t options, insn_t
     out.form = <uint16_t>LEAF_FORM(entry)
     out.address_size = <uint8_t>address_size
     out.operand_size = <uint8_t>operand_size
-    out.vvvv = <uint8_t>(opcode.vvvv if form.rules & RULE_VVVV else 0)
+    out.vvvv = <uint8_t>(opcode.vvvv & (7 if mode_32 else 31) if form.rules & RULE_VVVV else 0)
     attrs = form_attrs | has_modrm * <uint32_t>INSN_HAS_MODRM | is_relative * <uint32_t>INSN_RIP_RELATIVE
     attrs |= register_attrs(form, out, fields, bare)
     if form_attrs & INSN_REPEATED:

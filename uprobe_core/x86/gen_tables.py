@@ -77,6 +77,8 @@ def size_class(row: Row) -> str:
 
 def slot_bits(operand: Operand | None, name: str) -> list[str]:
     """enum slot_bit of one place, shifted to it."""
+    if operand is not None and operand.registers == "k":
+        return [f"(uint32_t)SLOT_MASK << {name}"]
     if operand is None or not operand.is_gpr:
         return []
     bits = ["SLOT_GPR"]
@@ -150,7 +152,7 @@ def form_rules(row: Row) -> str:
     """enum form_rule."""
     bits = [RULES[word] for word in row.attributes if word in RULES]
     names = "".join(operand.text for operand in row.operands)
-    rm, reg = row.at("M"), row.at("R")
+    rm = row.at("M")
     tests = {
         "RULE_MANDATORY": row.prefix in {"66", "F2", "F3"},
         "RULE_VVVV": row.at("V") is not None,
@@ -159,7 +161,7 @@ def form_rules(row: Row) -> str:
         "RULE_MASK": "{k" in names,
         "RULE_MASK_REQUIRED": "{k!}" in names,
         "RULE_ZEROING": "{z}" in names,
-        "RULE_K_REG": reg is not None and reg.registers == "k",
+        "RULE_TILE": "tmm" in names,
         "RULE_OPCODE_REG": row.opcode_register,
     }
     return join([*bits, *(name for name, holds in tests.items() if holds)])

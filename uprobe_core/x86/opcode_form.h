@@ -75,17 +75,18 @@ enum form_rule {
     RULE_MASK = 1 << 10,        /* EVEX.aaa may name a mask */
     RULE_MASK_REQUIRED = 1 << 11,
     RULE_ZEROING = 1 << 12,     /* EVEX.z may be set */
-    RULE_K_REG = 1 << 13,       /* ModRM.reg is a mask register: EVEX.R and R' must be 1 */
+    RULE_TILE = 1 << 13,        /* the register operands are tiles: there are eight */
     RULE_OPCODE_REG = 1 << 14,  /* the low three bits of the opcode are a register */
     RULE_VENDOR_W = 1 << 15     /* vendors disagree under REX.W */
 };
 
-/* A general register named by the encoding and what becomes of it. Three slots: ModRM.reg or the opcode, ModRM.rm, vvvv. */
+/* A register named by the encoding and what becomes of it. Three slots: ModRM.reg or the opcode, ModRM.rm, vvvv. */
 enum slot_bit {
     SLOT_GPR = 1, SLOT_BYTE = 2, SLOT_READ = 4, SLOT_WRITE = 8,
     SLOT_KILL_V = 16, /* the old value does not matter if the operand size is at least 32 bits */
     SLOT_KILL = 32,   /* it never matters */
-    SLOT_READ_32 = 64 /* read if the operand size is 32 bits */
+    SLOT_READ_32 = 64, /* read if the operand size is 32 bits */
+    SLOT_MASK = 128    /* no general register but a mask register: there are eight */
 };
 #define SLOT_REG 0
 #define SLOT_RM 8

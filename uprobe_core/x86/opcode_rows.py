@@ -126,6 +126,8 @@ def parse_vector_head(row: Row, head: str) -> None:
     row.keys["l"] = 0
     for word in length.split("/"):
         row.keys["l"] |= LENGTHS[word]
+    if kind == "EVEX":
+        row.keys["l"] &= 7  # L'L = 11 is reserved, whether or not the length matters
     prefix = rest.pop(0) if rest[0] in PREFIX_SETS else "NP"
     row.keys["pp"] = PREFIX_SETS[prefix]
     row.map = VECTOR_MAPS[rest[0]]
