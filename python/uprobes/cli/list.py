@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +13,7 @@ import uprobes
 from uprobes.cli.files import open_file
 from uprobes.cli.options import TargetCommand, json_option, pid_option
 from uprobes.cli.output import print_object, print_table
+from uprobes.errors import TargetGone
 from uprobes.process import read_modules
 from uprobes.resolve import resolve
 from uprobes.spec import parse
@@ -61,6 +62,8 @@ def _started(argv: Sequence[str] | None) -> Iterator[int | None]:
             yield target.pid
         finally:
             os.kill(target.pid, signal.SIGKILL)
+            with suppress(TargetGone):
+                target.run(timeout=5)
 
 
 def _print_modules(pid: int, as_json: bool) -> None:

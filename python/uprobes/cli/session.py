@@ -117,8 +117,8 @@ class Session:
     def leave(self) -> None:
         """Detach from the target; nothing interrupts this."""
         self._signals.leave()
-        self.restored = self.target.alive
         self.target.detach()
+        self.restored = self.target.exit_code is None
 
     def summarise(self, as_json: bool) -> None:
         """The last line of every session."""
