@@ -51,7 +51,7 @@ class Owner(threading.Thread):
         self._work: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._lock = threading.Lock()
         self._closing = False
-        self._started: Future[None] = Future()
+        self._seized: Future[None] = Future()
         self._apart = True
         self._failure: BaseException | None = None
 
@@ -59,7 +59,7 @@ class Owner(threading.Thread):
         """Start the thread and seize the target; OSError says why not. apart: the tracer is a process of its own."""
         self._apart = apart
         self.start()
-        self._started.result()
+        self._seized.result()
 
     def call(self, work: Callable[[], T]) -> T:
         """Run `work` in the owner thread and return what it returns. TargetGone once the tracing is over."""
@@ -94,9 +94,9 @@ class Owner(threading.Thread):
             self.tracer.start(self._apart)
         except BaseException as error:
             self._finish(error)
-            self._started.set_exception(error)
+            self._seized.set_exception(error)
             return
-        self._started.set_result(None)
+        self._seized.set_result(None)
         failure: BaseException | None = None
         try:
             self._serve()
