@@ -45,7 +45,7 @@ _HOMES = {
     "spawn": "target",
 }
 _ERRORS = (
-    "AlreadyTraced", "AmbiguousSymbol", "DecodeError", "InvalidElf", "MemoryFault", "ModuleNotFound", "ModuleReplaced",
+    "AlreadyTraced", "AmbiguousSymbol", "DecodeError", "InvalidElf", "MemoryFault", "ModuleNotFound",
     "NoRoom", "NotPermitted", "PredicateError", "ProbeRefused", "RemoteCallFailed", "SpecError", "SymbolNotFound",
     "TargetGone", "UnsupportedTarget", "UprobeError",
 )  # fmt: skip

@@ -145,16 +145,6 @@ class ModuleNotFound(UprobeError, LookupError):
         super().__init__(f"cannot find module {module}: {fact}", hint=hint)
 
 
-class ModuleReplaced(UprobeError):
-    """The file on disk is not the one that the process runs, so its symbols would be wrong."""
-
-    def __init__(self, module: str, pid: int, fact: str, *, hint: str | None = None) -> None:
-        """`fact` names what differs, with both values."""
-        self.module = module
-        self.pid = pid
-        super().__init__(f"cannot use {module} of process {pid}: {fact}", hint=hint)
-
-
 class TargetGone(UprobeError, ProcessLookupError):
     """The process ended, or its number belongs to another process by now."""
 

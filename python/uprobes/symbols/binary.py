@@ -24,10 +24,11 @@ class Binary:
     Methods raise :class:`~uprobes.errors.InvalidElf` where what they need is damaged.
     """
 
-    def __init__(self, elf: ElfFile, debug_roots: Sequence[str] = DEBUG_ROOTS) -> None:
-        """`debug_roots` are directories laid out as /usr/lib/debug is."""
+    def __init__(self, elf: ElfFile, debug_roots: Sequence[str] = DEBUG_ROOTS, root: str = "") -> None:
+        """`debug_roots` are directories laid out as /usr/lib/debug is; `root` is where the file's path begins."""
         self.elf = elf
         self._debug_roots = debug_roots
+        self._root = root
 
     @classmethod
     def open(cls, path: str, debug_roots: Sequence[str] = DEBUG_ROOTS) -> Self:
@@ -49,7 +50,7 @@ class Binary:
         return f"<Binary {self.path!r}>"
 
     def close(self) -> None:
-        """Close the files; what was read before stays usable."""
+        """Let go of the files; they are opened again if more of them is needed."""
         self.elf.close()
         debug_file = self.__dict__.get("debug_file")
         if debug_file is not None:
@@ -68,7 +69,7 @@ class Binary:
     @cached_property
     def debug_file(self) -> ElfFile | None:
         """The file with symbols and lines that were split off this one, if it is installed."""
-        return find_debug_file(self.elf, self._debug_roots)
+        return find_debug_file(self.elf, self._debug_roots, self._root)
 
     @cached_property
     def functions(self) -> FunctionIndex:

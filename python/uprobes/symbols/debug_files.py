@@ -25,16 +25,18 @@ EMBEDDED_LIMIT = 1 << 28
 _CHUNK = 1 << 20
 
 
-def find_debug_file(elf: ElfFile, roots: Sequence[str] = DEBUG_ROOTS) -> ElfFile | None:
+def find_debug_file(elf: ElfFile, roots: Sequence[str] = DEBUG_ROOTS, root: str = "") -> ElfFile | None:
     """The file with the symbols and lines that were split off `elf`, opened; None if it is not installed.
 
-    `roots` are directories laid out as /usr/lib/debug is.
+    `roots` are directories laid out as /usr/lib/debug is; `root` is where the file's path begins, as that of a
+    container does elsewhere than ours.
     """
     link = elf.section(".gnu_debuglink")
     if elf.build_id is None and link is None:
         return None
     name, crc = _read_link(elf)
-    for path in _candidates(elf, name, roots):
+    every = [*roots, *(root + debug_root for debug_root in roots if root)]
+    for path in _candidates(elf, name, every, root):
         try:
             found = ElfFile(path)
         except (OSError, UprobeError):
@@ -67,16 +69,16 @@ def _read_link(elf: ElfFile) -> tuple[str | None, int]:
     return c_string(raw, 0) or None, int.from_bytes(raw[-4:], "little")
 
 
-def _candidates(elf: ElfFile, name: str | None, roots: Sequence[str]) -> Iterator[str]:
+def _candidates(elf: ElfFile, name: str | None, roots: Sequence[str], root: str) -> Iterator[str]:
     if elf.build_id:
-        for root in roots:
-            yield f"{root}/.build-id/{elf.build_id[:2]}/{elf.build_id[2:]}.debug"
+        for debug_root in roots:
+            yield f"{debug_root}/.build-id/{elf.build_id[:2]}/{elf.build_id[2:]}.debug"
     if name and "/" not in name:
         directory = os.path.dirname(os.path.abspath(elf.path))
-        yield f"{directory}/{name}"
-        yield f"{directory}/.debug/{name}"
-        for root in roots:
-            yield f"{root}{directory}/{name}"
+        yield f"{root}{directory}/{name}"
+        yield f"{root}{directory}/.debug/{name}"
+        for debug_root in roots:
+            yield f"{debug_root}{directory}/{name}"
 
 
 def _belongs(found: ElfFile, elf: ElfFile, crc: int) -> bool:

@@ -12,7 +12,7 @@ import os
 import struct
 from contextlib import contextmanager
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from uprobes.errors import InvalidElf, UnsupportedTarget, UprobeError
@@ -38,6 +38,8 @@ SHT_NOBITS = 8
 SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 2, 4, 0x800
 DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_SONAME, DT_TEXTREL, DT_FLAGS = 5, 6, 10, 14, 22, 30
 DT_FLAGS_1 = 0x6FFFFFFB
+# Tags whose values are addresses, which glibc's loader relocates in place.
+_DYNAMIC_ADDRESSES = frozenset({3, 4, DT_STRTAB, DT_SYMTAB, 7, 23, 0x6FFFFEF5, 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFE})
 DF_TEXTREL, DF_1_PIE = 4, 0x08000000
 PN_XNUM = 0xFFFF
 SHN_XINDEX = 0xFFFF
@@ -73,6 +75,11 @@ class Segment(NamedTuple):
     def end_vaddr(self) -> int:
         """The first address after it, in memory."""
         return self.vaddr + self.memory_size
+
+    @property
+    def end_offset(self) -> int:
+        """The first byte after it, in the file."""
+        return self.offset + self.file_size
 
 
 class Section(NamedTuple):
@@ -146,17 +153,21 @@ def read_segments(path: str, source: Source) -> tuple[Segment, ...]:
 
 
 class ElfFile:
-    """One file. Reads lazily and keeps what it read; a context manager, closed by `close`.
+    """One file. Reads lazily and keeps what it read; a context manager that closes it.
 
     Constructing raises OSError where the file cannot be opened, :class:`~uprobes.errors.InvalidElf` where it
     is no ELF file, :class:`~uprobes.errors.UnsupportedTarget` where it is for another processor. Methods
     raise InvalidElf where what they need is damaged.
     """
 
-    def __init__(self, path: str, source: Source | None = None) -> None:
-        """Open `path`, or take over `source` and use `path` as its name only."""
+    def __init__(self, path: str, source: Source | None = None, loaded_at: int = 0) -> None:
+        """Open `path`, or take over `source` and use `path` as its name only.
+
+        `loaded_at`: what a loader added to addresses in the dynamic section, if `source` is what it loaded.
+        """
         self.path = path
-        self.source: Source = source or FileSource(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        self._loaded_at = loaded_at
+        self.source: Source = source or FileSource(partial(os.open, path, os.O_RDONLY | os.O_CLOEXEC))
         try:
             self._header = read_header(path, self.source)
             self.segments = read_segments(path, self.source)
@@ -179,7 +190,7 @@ class ElfFile:
         return f"<ElfFile {self.path!r}>"
 
     def close(self) -> None:
-        """Close the source; what was read before stays usable."""
+        """Let go of the file; it is opened again if more of it is needed."""
         self.source.close()
 
     # ---- bytes ----
@@ -306,6 +317,8 @@ class ElfFile:
             for tag, value in _DYNAMIC.iter_unpack(raw[: len(raw) - len(raw) % _DYNAMIC.size]):
                 if tag == 0:
                     break
+                if tag in _DYNAMIC_ADDRESSES and self._loaded_at and value >= self._loaded_at:
+                    value -= self._loaded_at
                 tags.setdefault(tag, []).append(value)
         return tags
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from uprobes.symbols.elf import SHF_ALLOC
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
 RELOCATION = struct.Struct("<QIIq")
 """Elf64_Rela: address, type (the low half of r_info), symbol index, addend."""
 DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_JMPREL = 2, 7, 8, 23
-R_RELATIVE, R_IRELATIVE = 8, 37
+R_64, R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE, R_IRELATIVE = 1, 6, 7, 8, 37
+
+SHT_RELA = 4
 
 RSEQ_SECTION = "__rseq_cs"
 _RSEQ = struct.Struct("<IIQQQ")
@@ -38,11 +42,19 @@ class RestartableSequence(NamedTuple):
 
 def read_relocations(elf: ElfFile) -> Iterator[Relocation]:
     """Those of data and of the linkage table, in file order."""
-    for table, size in ((DT_RELA, DT_RELASZ), (DT_JMPREL, DT_PLTRELSZ)):
-        if table in elf.dynamic and size in elf.dynamic:
-            raw = elf.read(elf.dynamic[table][0], elf.dynamic[size][0])
-            whole = raw[: len(raw) - len(raw) % RELOCATION.size]
-            yield from map(Relocation._make, RELOCATION.iter_unpack(whole))
+    for raw in _tables(elf):
+        yield from map(Relocation._make, RELOCATION.iter_unpack(raw[: len(raw) - len(raw) % RELOCATION.size]))
+
+
+def _tables(elf: ElfFile) -> Iterator[bytes]:
+    if elf.dynamic:
+        for table, size in ((DT_RELA, DT_RELASZ), (DT_JMPREL, DT_PLTRELSZ)):
+            if table in elf.dynamic and size in elf.dynamic:
+                yield elf.read(elf.dynamic[table][0], elf.dynamic[size][0])
+    else:  # a static program relocates itself
+        for section in elf.sections:
+            if section.type == SHT_RELA and section.flags & SHF_ALLOC:
+                yield elf.read_section(section)
 
 
 def read_restartable_sequences(elf: ElfFile) -> tuple[RestartableSequence, ...]:

@@ -5,11 +5,14 @@ A mapped file that somebody truncates kills the reader with SIGBUS; a read merel
 
 from __future__ import annotations
 
+import errno
 import io
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Buffer
 
 
@@ -28,15 +31,26 @@ class Source(Protocol):
 
 
 class FileSource:
-    """An open file. Owns the descriptor."""
+    """A file, opened when it is read. Closed it is opened again at the next read, and must still be the same file."""
 
-    def __init__(self, descriptor: int) -> None:
-        """`descriptor` is readable and seekable."""
-        self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
+    def __init__(self, open_file: Callable[[], int]) -> None:
+        """`open_file` gives a readable descriptor, ours from then on; it is called at once and may raise."""
+        self._open_file = open_file
+        self._descriptor = open_file()
+        self.identity = _identify(self._descriptor)
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return self.identity.size
 
     def read(self, offset: int, count: int) -> bytes:
         """At most `count` bytes from `offset` on; OSError where the file cannot be read."""
+        if self._descriptor < 0:
+            self._descriptor = self._open_file()
+            if _identify(self._descriptor) != self.identity:
+                self.close()
+                raise OSError(errno.ESTALE, "the file was changed while it was in use")
         count = min(count, self.size - offset)
         pieces = []
         while count > 0 and (piece := os.pread(self._descriptor, count, offset)):
@@ -44,6 +58,10 @@ class FileSource:
             offset += len(piece)
             count -= len(piece)
         return b"".join(pieces)
+
+    def reach_by(self, open_file: Callable[[], int]) -> None:
+        """From now on open the same file in another way, as where another process has it mapped."""
+        self._open_file = open_file
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -53,7 +71,23 @@ class FileSource:
 
     def __del__(self) -> None:
         """Close what nobody closed."""
-        self.close()
+        if hasattr(self, "_descriptor"):
+            self.close()
+
+
+class Identity(NamedTuple):
+    """A file and its state: equal ones have equal content."""
+
+    device: int
+    inode: int
+    size: int
+    changed: int
+    """Nanoseconds since the epoch."""
+
+
+def _identify(descriptor: int) -> Identity:
+    found = os.fstat(descriptor)
+    return Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 class BytesSource:

@@ -115,14 +115,15 @@ class SymbolTable:
 
     def find(self, name: str) -> Iterator[Symbol]:
         """The defined symbols of a name, of any type."""
-        return map(self.at, filter(self._is_defined, self._indexes_of(name)))
+        return map(self.at, filter(self._is_defined, self.indexes_of(name)))
 
     def is_undefined(self, name: str) -> bool:
         """Whether the name occurs and is never defined."""
-        indexes = list(self._indexes_of(name))
+        indexes = list(self.indexes_of(name))
         return bool(indexes) and not any(map(self._is_defined, indexes))
 
-    def _indexes_of(self, name: str) -> Iterator[int]:
+    def indexes_of(self, name: str) -> Iterator[int]:
+        """Where a name is in the table, defined or not."""
         # A linker may let a name be the tail of another, so it need not start after a NUL.
         wanted = name.encode("utf-8", "surrogateescape")
         offsets = set()

@@ -15,19 +15,21 @@ class Refusal(enum.IntEnum):
 
 SAMPLES = [
     (errors.UprobeError("the fact", hint="the way out"), Exception),
-    (errors.DecodeError(b"\x0f", 1, "the instruction needs more bytes"), ValueError),
+    (errors.DecodeError("cannot decode 0f: the instruction goes on", code=b"\x0f", offset=1), ValueError),
     (errors.SpecError("libc:", 5, "no symbol"), ValueError),
     (errors.InvalidElf("/bin/x", "not an ELF file"), ValueError),
     (errors.SymbolNotFound("mallc", "libc.so.6", near=["malloc"]), LookupError),
     (errors.AmbiguousSymbol("init", ["a:0x10", "a:0x20"]), LookupError),
     (errors.ModuleNotFound("libz", pid=7, near=["libz.so.1"]), LookupError),
-    (errors.ModuleReplaced("/lib/x.so", 7, "build-id aa is loaded, bb is on disk"), errors.UprobeError),
     (errors.TargetGone(7), ProcessLookupError),
     (errors.NotPermitted(7, "it belongs to uid 0", hint="run as root"), PermissionError),
     (errors.AlreadyTraced(7, 8, "gdb"), PermissionError),
     (errors.UnsupportedTarget(7, "32-bit code"), errors.UprobeError),
     (errors.ProbeRefused(Refusal.INSIDE, address=0x7F31, module="libc.so.6", symbol="f"), errors.UprobeError),
     (errors.NoRoom(4096, near=(0x1000, 0x2000)), MemoryError),
+    (errors.MemoryFault(0x1000, 8, "read"), OSError),
+    (errors.RemoteCallFailed(7, "mmap"), errors.UprobeError),
+    (errors.PredicateError("arg0 >", 6, "a value is missing"), ValueError),
 ]
 
 

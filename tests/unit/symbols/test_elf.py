@@ -40,13 +40,32 @@ def test_build_id(build, option, build_id):
 
 
 def test_an_open_descriptor_is_enough(build):
-    path = build("sequences.c")
-    descriptor = os.open(path, os.O_RDONLY)
-    with ElfFile("another name", FileSource(descriptor)) as elf:
+    descriptor = os.open(build("sequences.c"), os.O_RDONLY)
+    with ElfFile("another name", FileSource(lambda: os.dup(descriptor))) as elf:
         assert elf.path == "another name"
         assert elf.section(".text") is not None
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(descriptor)
+    os.close(descriptor)
+
+
+def test_a_closed_file_is_opened_again_when_needed(build):
+    before = os.listdir("/proc/self/fd")
+    elf = ElfFile(build("sequences.c"))
+    elf.close()
+    assert os.listdir("/proc/self/fd") == before
+    assert elf.section(".text") is not None
+    elf.close()
+    elf.close()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_file_that_was_replaced_meanwhile_is_not_mixed_with_the_old_one(build, altered):
+    path = altered(build("sequences.c"), "strip", "-g")
+    elf = ElfFile(path)
+    elf.close()
+    with open(path, "ab") as file:
+        file.write(b"more")
+    with pytest.raises(OSError, match="changed while it was in use"):
+        elf.section(".text")
 
 
 def test_addresses_and_offsets(build):
