@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        command.main(arguments, prog_name="uprobes", standalone_mode=False)
+        # An int is the code that a subcommand gave to Context.exit().
+        code = command.main(arguments, prog_name="uprobes", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -72,6 +73,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         return _report(error)
+    else:
+        return code if isinstance(code, int) else 0
     return 0
 
 

@@ -96,7 +96,8 @@ class Session:
     def on(self, specs: Sequence[str], mode: str, callbacks: Sequence[Callable[[Any], None]]) -> None:
         """Call callbacks[i] at every hit of specs[i]."""
         for spec, callback in zip(specs, callbacks, strict=True):
-            self.probes.append(self.target.on(spec, mode=mode)(callback).probe)
+            decorated: Any = self.target.on(spec, mode=mode)(callback)
+            self.probes.append(decorated.probe)
         self._tell("tracing")
 
     def _tell(self, doing: str) -> None:
