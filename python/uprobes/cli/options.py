@@ -9,13 +9,15 @@ import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+PID_END: Final = 1 << 22
+"""The kernel gives no higher numbers (PID_MAX_LIMIT)."""
 MODES: Final = ("auto", "trap", "step")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, nothing else.")
 mode_option = click.option(
     "--mode", type=click.Choice(MODES), default="auto", show_default=True, help="How a hit runs."
 )
-pid_option = click.option("-p", "--pid", type=click.IntRange(min=1), metavar="PID", help="A running process.")
+pid_option = click.option("-p", "--pid", type=click.IntRange(1, PID_END - 1), metavar="PID", help="A running process.")
 duration_option = click.option(
     "--for",
     "duration",
