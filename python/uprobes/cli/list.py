@@ -13,7 +13,6 @@ import uprobes
 from uprobes.cli.files import open_file
 from uprobes.cli.options import TargetCommand, json_option, pid_option
 from uprobes.cli.output import print_object, print_table
-from uprobes.errors import TargetGone
 from uprobes.process import read_modules
 from uprobes.resolve import resolve
 from uprobes.spec import parse
@@ -62,7 +61,7 @@ def _started(argv: Sequence[str] | None) -> Iterator[int | None]:
             yield target.pid
         finally:
             os.kill(target.pid, signal.SIGKILL)
-            with suppress(TargetGone):
+            with suppress(ProcessLookupError):
                 target.run(timeout=5)
 
 
