@@ -13,13 +13,14 @@ import weakref
 from typing import TYPE_CHECKING, TypeVar
 
 from uprobe_core.linux import spawn as core_spawn
-from uprobes.boundaries import function_instructions
+from uprobes.boundaries import enclosing_instruction, function_instructions
 from uprobes.errors import ProbeRefused, TargetGone, UprobeError
 from uprobes.hit import Memory, Registers
 from uprobes.owner import Owner
 from uprobes.permission import explain_refusal, require_traceable
 from uprobes.probe import Probe
 from uprobes.process import entry_vaddr
+from uprobes.refusal import Refusal
 from uprobes.resolve import resolve
 from uprobes.sites import MODES, STRATEGIES, SiteTable
 from uprobes.spec import ProbeSpec, parse
@@ -191,7 +192,7 @@ class Target:
         places = self._places(specs)
         insertion = self._sites.insert(places, mode, rip)
         if len(places) == 1 and insertion.refusals:
-            raise _refused(places[0], insertion.refusals[0])
+            raise _refused(places[0], insertion.refusals[0], self.pid)
         text = ", ".join(str(one) for one in specs)
         probe = Probe(self._sites, text, places, insertion.numbers, insertion.refusals, callback, predicate)
         self._sites.adopt(probe)
@@ -307,15 +308,22 @@ def _require_choice(name: str, value: str, choices: Mapping[str, object]) -> Non
         raise UprobeError(f"{name} {value!r}: no such {name}", hint=f"one of {', '.join(choices)}")
 
 
-def _refused(place: Place, refusal: Refusal) -> ProbeRefused:
+def _refused(place: Place, refusal: Refusal, pid: int) -> ProbeRefused:
     """The exception for a place that was the only one asked for."""
+    fact, hint = refusal.sentence, refusal.hint
+    if refusal is Refusal.INSIDE and (insn := enclosing_instruction(place, pid)) is not None:
+        before = place.offset - (place.vaddr - insn.address)
+        names = [f"{place.symbol or hex(place.vaddr)}+{at:#x}" for at in (before, before + insn.length)]
+        fact = f"the address is inside the instruction at {names[0]} ({insn.bytes.hex(' ')}, {insn.length} bytes)"
+        hint = f"probe {names[0]} or {names[1]}"
     return ProbeRefused(
         refusal,
         address=place.vaddr,
         module=place.module and place.module.rpartition("/")[2],
         symbol=place.symbol,
         offset=place.offset,
-        fact=refusal.sentence,
+        fact=fact,
+        hint=hint,
     )
 
 
