@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+
 from tests.oracle.build import compile_program
 
 HERE = Path(__file__).parent
