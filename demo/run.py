@@ -31,7 +31,7 @@ COUNTED = [
 TRACED = [
     ("libsqlite3", "sqlite3_bind_text(%p, %d, %s, %d)"),
     ("libcrypto", "EVP_DigestUpdate(%p, %s, %zu)"),
-    ("libc.so", "write(%d, %s, %zu)"),
+    ("libc.so", "malloc(%zu)"),
 ]
 
 
@@ -60,22 +60,24 @@ class Workload:
         self.process = subprocess.Popen(
             [sys.executable, str(WORKLOAD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        assert self.process.stdout is not None
-        self._lines: Iterator[str] = iter(self.process.stdout)
-        next(self._lines)
-        self.rounds()
+        self._read()
 
     @property
     def pid(self) -> int:
         """Its number."""
         return self.process.pid
 
+    def _read(self) -> str:
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"demo: the workload ended with {self.process.wait()}")
+        return line
+
     def rounds(self) -> int:
-        """How many rounds it has done, by its own next report."""
-        for line in self._lines:
-            if line.startswith("rounds "):
-                return int(line.split()[1])
-        raise SystemExit(f"demo: the workload ended with {self.process.wait()}")
+        """How many rounds it has done, by its own count."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return int(self._read())
 
     def modules(self) -> dict[tuple[int, int], str]:
         """Its executable file mappings: addresses and path."""
@@ -148,7 +150,7 @@ def main() -> None:
         print(f"\nIts text, {size:,} bytes in {len(before)} mappings, is byte for byte as before.")
         first = workload.rounds()
         time.sleep(1)
-        print(f"It runs on: {workload.rounds() - first:,} more rounds in the last second or so.")
+        print(f"It runs on: {workload.rounds() - first:,} more rounds in the last second.")
         workload.process.stdin.close()
         code = workload.process.wait(timeout=30)
         if code:

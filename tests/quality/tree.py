@@ -41,8 +41,10 @@ def module(path: Path) -> str:
 
 
 _IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w.]+))", re.MULTILINE)
+_TYPING = re.compile(r"^if TYPE_CHECKING:\n(?:(?: .*)?\n)+", re.MULTILINE)
 
 
 def imports(path: Path) -> set[str]:
-    """The absolute names that a Python or Cython file imports or cimports."""
-    return {first or second for first, second in _IMPORT.findall(path.read_text())}
+    """The absolute names that a Python or Cython file imports or cimports; not those for type checkers alone."""
+    text = _TYPING.sub("", path.read_text())
+    return {first or second for first, second in _IMPORT.findall(text)}

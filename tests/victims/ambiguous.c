@@ -3,7 +3,7 @@
 
 int call_other_twin(int x);
 
-static __attribute__((noinline, noclone, used)) int twin(int x)
+static PROBED int twin(int x)
 {
     return x * 3;
 }

@@ -101,7 +101,13 @@ EACH(STRING)
 #define TAIL(i) WORK(tail, i) { return CALL(arith, 0, i, t, x + i); }
 EACH(TAIL)
 
-#define RECURSE(i) WORK(recurse, i) { return x % 4 == 0 ? x + i : CALL(recurse, 9, i, t, x - 1) + 1; }
+#define RECURSE(i) WORK(recurse, i) { \
+        if (x % 4 == 0) \
+            return x + i; \
+        x = CALL(recurse, 9, i, t, x - 1); \
+        __asm__ volatile("" : "+r"(x)); /* keeps the recursion from becoming a loop */ \
+        return x + 1; \
+    }
 EACH(RECURSE)
 
 static work_fn *const bits_functions[];
@@ -113,7 +119,7 @@ static work_fn *const bits_functions[];
     }
 EACH(INDIRECT)
 
-static __attribute__((noinline)) uint64_t sum_of(int count, ...)
+static __attribute__((noipa)) uint64_t sum_of(int count, ...)
 {
     uint64_t sum = 0;
     va_list list;

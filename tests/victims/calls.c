@@ -29,7 +29,9 @@ PROBED size_t greet(const char *name)
 
 PROBED uint64_t factorial(uint64_t n)
 {
-    return n < 2 ? 1 : n * factorial(n - 1);
+    uint64_t rest = n < 2 ? 1 : factorial(n - 1);
+    __asm__ volatile("" : "+r"(rest)); /* keeps the recursion from becoming a loop */
+    return n < 2 ? 1 : n * rest;
 }
 
 PROBED long total(int count, ...)

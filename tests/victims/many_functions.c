@@ -1,4 +1,4 @@
-/* Ten thousand functions, f0 to f9999. Each order is a number of rounds; a round calls every one of them. */
+/* Ten thousand functions, function_0 to function_9999. Each order is a number of rounds; a round calls every one of them. */
 #include "victim.h"
 
 #define FUNCTIONS 10000
@@ -6,17 +6,17 @@
 /* By the assembler: a compiler takes seconds for as many. */
 __asm__(".altmacro\n"
         ".macro define n\n"
-        "    .globl f\\n\n"
-        "    .type f\\n, @function\n"
-        "f\\n:\n"
+        "    .globl function_\\n\n"
+        "    .type function_\\n, @function\n"
+        "function_\\n:\n"
         "    lea \\n(%rdi,%rdi,2), %rax\n"
         "    shr $3, %rdi\n"
         "    xor %rdi, %rax\n"
         "    ret\n"
-        "    .size f\\n, . - f\\n\n"
+        "    .size function_\\n, . - function_\\n\n"
         ".endm\n"
         ".macro entry n\n"
-        "    .quad f\\n\n"
+        "    .quad function_\\n\n"
         ".endm\n"
         ".text\n"
         ".set i, 0\n"

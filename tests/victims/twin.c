@@ -1,7 +1,7 @@
 /* The other file with a static function `twin`: see ambiguous.c. */
 #include "victim.h"
 
-static __attribute__((noinline, noclone, used)) int twin(int x)
+static PROBED int twin(int x)
 {
     return x * 5;
 }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,6 +12,9 @@ from uprobes.cli.session import Session, open_session
 
 if TYPE_CHECKING:
     from uprobes.probe import Site
+
+SHOWN: Final = 20
+"""Sites of which even those that were never reached are shown."""
 
 
 @click.command("count", cls=TargetCommand)
@@ -26,7 +28,7 @@ def command(
     duration: float | None,
     as_json: bool,
 ) -> None:
-    """Count how often each place is reached, exactly.
+    """Count how often places are reached. Every hit is counted.
 
     \b
     uprobes count -p 1234 libc:malloc 'libsqlite3:sqlite3_prep*'
@@ -40,16 +42,18 @@ def command(
 
 
 def print_counts(session: Session, as_json: bool) -> None:
-    """One object a site, or a table of the sites that were reached, the busiest first."""
+    """One object a site, or a table, the busiest first; of many sites only those that were reached."""
     rows = [(probe, site) for probe in session.probes for site in probe.sites]
     if as_json:
         for probe, site in rows:
             print_object("count", spec=str(probe.spec), **describe_site(site), hits=site.hits)
         return
+    if len(rows) > SHOWN:
+        rows = [row for row in rows if row[1].hits]
     rows.sort(key=lambda row: -row[1].hits)
     print_table(
         ["hits", "function", "module", "mode"],
-        [(site.hits, site.name, Path(site.module).name, site.mode) for _, site in rows if site.hits],
+        [(site.hits, site.name, (site.module or "").rpartition("/")[2], site.mode) for _, site in rows],
     )
 
 

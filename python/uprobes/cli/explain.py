@@ -43,11 +43,18 @@ class Explanation:
         yield "instruction", f"{insn.bytes.hex(' ')}  {insn.mnemonic}  ({facts}{target})"
         yield "effects", _effects(insn)
         if self.refusal is not None or self.plan is None:
-            yield "refused", f"{self.refusal.sentence}" if self.refusal else "no plan"
+            yield from self._describe_refusal()
             return
         yield "plan", self._describe_plan(self.plan)
         yield "slot", self._describe_slot(self.plan)
         yield "patch", f"{insn.bytes[:1].hex()} → {PATCH.hex()} at {insn.address:#x}"
+
+    def _describe_refusal(self) -> Iterator[tuple[str, str]]:
+        if self.refusal is not None:
+            yield "refused", self.refusal.sentence
+            hint = self.found.hint if self.found and self.found.hint else self.refusal.hint
+            if hint:
+                yield "hint", hint
 
     def _describe_plan(self, made: Plan) -> str:
         stops = "two stops a hit" if made.kind_name.startswith("step") else "one stop a hit"

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from uprobes.errors import ModuleNotFound
+from uprobes.symbols.binary import Binary
+from uprobes.symbols.near_names import near_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from uprobes.spec import ProbeSpec
 
 CONFIGURATION: Final = Path("/etc/ld.so.conf")
 # Where the dynamic linker looks without being told, on the distributions that there are.
@@ -22,6 +26,13 @@ STANDARD: Final = (
     "/lib",
     "/usr/lib",
 )
+
+
+def open_file(spec: ProbeSpec) -> Binary:
+    """The file that a specification's module stands for; the caller closes it."""
+    if spec.module is None:
+        raise ModuleNotFound(str(spec), fact="no module is named", hint="write MODULE:SYMBOL, or say -p PID")
+    return Binary.open(find_file(spec.module))
 
 
 def find_file(module: str) -> str:
@@ -44,8 +55,8 @@ def find_file(module: str) -> str:
     if program is not None and _is_elf(program):
         return os.path.realpath(program)
     stems = {name.partition(".so")[0] for name in names if ".so" in name}
-    near = sorted(stem for stem in stems if stem.startswith(module[:4]))
-    raise ModuleNotFound(module, near=near[:5], hint=None if near else "give its path")
+    near = near_names(module, stems)
+    raise ModuleNotFound(module, near=near, hint=None if near else "give its path")
 
 
 def _directories(configuration: Path) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -36,6 +36,15 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"uprobes.cli.{cmd_name}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand. A reader of our output that leaves ends it well: there is nobody left to tell."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Python would complain once more when it flushes at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The list in the help text, without importing anything."""
         with formatter.section("Commands"):
@@ -61,18 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        command.main(arguments, prog_name="uprobes", standalone_mode=False)
+        # An int is the code that a subcommand gave to Context.exit().
+        code = command.main(arguments, prog_name="uprobes", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 1)
-    except BrokenPipeError:
-        # Nobody reads our output any more; Python would complain once more when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         return _report(error)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _report(error: Exception) -> int:

@@ -9,13 +9,15 @@ import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+PID_END: Final = 1 << 22
+"""The kernel gives no higher numbers (PID_MAX_LIMIT)."""
 MODES: Final = ("auto", "trap", "step")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, nothing else.")
 mode_option = click.option(
     "--mode", type=click.Choice(MODES), default="auto", show_default=True, help="How a hit runs."
 )
-pid_option = click.option("-p", "--pid", type=click.IntRange(min=1), metavar="PID", help="A running process.")
+pid_option = click.option("-p", "--pid", type=click.IntRange(1, PID_END - 1), metavar="PID", help="A running process.")
 duration_option = click.option(
     "--for",
     "duration",
@@ -28,6 +30,11 @@ duration_option = click.option(
 class TargetCommand(click.Command):
     """A subcommand that may be followed by `-- COMMAND …`; those words arrive as the parameter `argv`."""
 
+    def __init__(self, *args: Any, target_required: bool = True, **attributes: Any) -> None:
+        """`target_required`: there must be -p PID or a command."""
+        super().__init__(*args, **attributes)
+        self.target_required = target_required
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep what follows the first `--` away from click, which would take it for our own arguments."""
         argv: list[str] | None = None
@@ -38,14 +45,16 @@ class TargetCommand(click.Command):
                 raise click.UsageError("no command follows --", ctx)
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:
-            if (argv is None) == (ctx.params["pid"] is None):
+            targets = (argv is not None) + (ctx.params["pid"] is not None)
+            if targets > 1 or (self.target_required and not targets):
                 raise click.UsageError("say what to probe: either -p PID, or -- COMMAND …", ctx)
             ctx.params["argv"] = argv
         return rest
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Show where the target is named."""
-        return [*super().collect_usage_pieces(ctx), "(-p PID | -- COMMAND …)"]
+        target = "-p PID | -- COMMAND …"
+        return [*super().collect_usage_pieces(ctx), f"({target})" if self.target_required else f"[{target}]"]
 
 
 def target_options(function: Function) -> Function:

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class SessionEnded(BaseException):
-    """A signal asked us to end. Not an Exception: nothing on the way may take it for a failure."""
+class SessionEnded(KeyboardInterrupt):
+    """A signal, or we ourselves, asked the session to end. Nothing on the way may take it for a failure."""
 
 
 class Signals:
     """Signals that end a session, taken so that they never interrupt attaching, patching or restoring.
 
-    They raise SessionEnded only inside `serving`; at any other time they are remembered until then. A second
+    They raise SessionEnded only inside `serve`; at any other time they are remembered until then. A second
     one before the target is served raises as well, since attaching itself may hang.
     """
 
@@ -58,13 +58,12 @@ class Signals:
             self._serving = False
             raise SessionEnded
 
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        """Inside, a signal ends the block quietly."""
+    def serve(self, work: Callable[[], None]) -> None:
+        """Call `work`, which a signal ends quietly; not at all if one has come before."""
         try:
             self._serving = True
             if not self._seen:
-                yield
+                work()
         except SessionEnded:
             pass
         finally:
@@ -96,7 +95,8 @@ class Session:
     def on(self, specs: Sequence[str], mode: str, callbacks: Sequence[Callable[[Any], None]]) -> None:
         """Call callbacks[i] at every hit of specs[i]."""
         for spec, callback in zip(specs, callbacks, strict=True):
-            self.probes.append(self.target.on(spec, mode=mode)(callback))
+            decorated: Any = self.target.on(spec, mode=mode)(callback)
+            self.probes.append(decorated.probe)
         self._tell("tracing")
 
     def _tell(self, doing: str) -> None:
@@ -110,15 +110,14 @@ class Session:
     def serve(self) -> None:
         """Until the time is up, the target ends, or a signal comes."""
         started = time.monotonic()
-        with self._signals.serving():
-            self.target.run(timeout=self.duration)
+        self._signals.serve(lambda: self.target.run(timeout=self.duration))
         self.seconds = time.monotonic() - started
 
     def leave(self) -> None:
         """Detach from the target; nothing interrupts this."""
         self._signals.leave()
-        self.restored = self.target.alive
         self.target.detach()
+        self.restored = self.target.exit_code is None
 
     def summarise(self, as_json: bool) -> None:
         """The last line of every session."""
@@ -146,7 +145,7 @@ def open_session(
         if pid is not None:
             target = uprobes.attach(pid)
         else:
-            target = uprobes.spawn(list(argv or ()), stdout=sys.stderr.fileno() if as_json else None)
+            target = uprobes.spawn(list(argv or ()), stdout=sys.stderr.fileno() if as_json else -1)
         session = Session(target, signals, duration)
         try:
             yield session

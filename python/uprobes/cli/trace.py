@@ -20,19 +20,21 @@ if TYPE_CHECKING:
 
 
 class Printer:
-    """Prints hits until `limit` of them were printed (None: no limit)."""
+    """Prints hits, once it is started, until `limit` of them were printed (None: no limit)."""
 
     def __init__(self, as_json: bool, limit: int | None) -> None:
         """`limit` counts hits of all specifications together."""
         self.as_json = as_json
         self.left = limit
         self.first_ns: int | None = None
+        self.started = False
+        """Not before all probes are in: what ends the session must not come while it begins."""
 
     def callback(self, call: Call) -> Callable[[Hit], None]:
         """What to do at a hit of `call`."""
 
         def show(hit: Hit) -> None:
-            if self.left == 0:
+            if self.left == 0 or not self.started:
                 return
             self.print_hit(call, hit)
             if self.left is not None:
@@ -74,7 +76,7 @@ def command(
     count: int,
     limit: int | None,
 ) -> None:
-    """Print every call: seconds since the first, thread, function and arguments.
+    """Print every call, with its arguments: seconds since the first, thread, function and what it was given.
 
     A SPEC may end in formats for the arguments, with the letters of C's printf: %d %u %x %c of 32 bits,
     %ld %lu %lx %zd %zu %p of 64, %s for a string.
@@ -86,5 +88,6 @@ def command(
     printer = Printer(as_json, limit)
     with open_session(pid, argv, duration, as_json) as session:
         session.on([call.spec for call in calls], mode, [printer.callback(call) for call in calls])
+        printer.started = True
         session.serve()
     session.summarise(as_json)
