@@ -46,7 +46,8 @@ EXECUTE_OUT = np.dtype(
         ("memory", "<u8"),
         ("vector", "<u8"),
         ("outcome", "u1"),
-        ("pad", "u1", 7),
+        ("stop", "u1"),
+        ("pad", "u1", 6),
     ]
 )
 
