@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from iced_x86 import CpuidFeature, Instruction
-from tests.differential import iced
+from tests.differential import iced, ours
 from tests.oracle import processor
 
 FEATURE_NAMES = {value: name for name, value in vars(CpuidFeature).items() if isinstance(value, int)}
@@ -24,7 +24,6 @@ KERNEL_NAMES = {
 }
 # fmt: on
 PFX_F2, PFX_F3, PFX_LOCK = 0x04, 0x08, 0x10  # enum insn_prefix
-ENC_VEX, ENC_EVEX = 2, 3  # enum insn_encoding
 EVEX_B = 0x10
 LISTED = Path(__file__).with_name("undefined.txt")
 
@@ -48,10 +47,10 @@ def absent_features(instruction: Instruction) -> list[str]:
     return [name for name, flag in kernel if flag not in processor.features()]
 
 
-def reason(mnemonic: str, insn: np.void, code: bytes, zydis_length: int | None) -> str | None:
+def reason(mnemonic: str, insn: np.void, code: bytes, zydis_length: int) -> str | None:
     """Why the processor raises #UD on `code`, or None: then our accepting it is a mistake.
 
-    zydis_length: 0 where Zydis refuses it, None where there is no Zydis.
+    zydis_length: 0 where Zydis refuses it; ours where there is no Zydis to ask.
     """
     if mnemonic in listed():
         return f"{mnemonic}: {listed()[mnemonic]}"
@@ -62,7 +61,7 @@ def reason(mnemonic: str, insn: np.void, code: bytes, zydis_length: int | None) 
     if instruction.len != length:
         return None
     for name in absent_features(instruction):
-        if zydis_length in (length, None):
+        if zydis_length == length:
             return f"no {name}"
         if f"@{name}" in listed():
             return f"no {name}: {listed()[f'@{name}']}"
@@ -80,10 +79,10 @@ def generation(mnemonic: str, insn: np.void, code: bytes) -> str | None:
         return "clzero under F2 or F3: Zen 4 ignores them"
     at = int(insn["prefix_len"])
     corrected = bytearray(code)
-    if insn["encoding"] == ENC_EVEX and insn["evex"] & EVEX_B and insn["modrm"] >= 0xC0:
+    if insn["encoding"] == ours.ENC_EVEX and insn["evex"] & EVEX_B and insn["modrm"] >= 0xC0:
         corrected[at + 3] &= ~EVEX_B
         said = "EVEX.b on a register form without rounding: Zen 4 ignores it"
-    elif insn["encoding"] == ENC_VEX and mnemonic.startswith("k"):
+    elif insn["encoding"] == ours.ENC_VEX and mnemonic.startswith("k"):
         corrected[at + 1] |= 0x80
         said = "VEX.R on a mask register: Zen 4 ignores it"
     else:

@@ -34,6 +34,7 @@ EFFECTS = np.dtype(
     [(name, "<u4") for name in ("reads", "writes", "kills", "flags_read", "flags_written", "flags_undefined")]
 )
 FLOW_NEXT = 0
+ENC_VEX, ENC_EVEX, ENC_XOP = 2, 3, 4  # enum insn_encoding
 IP = 0x10000000
 
 

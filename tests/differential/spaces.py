@@ -62,13 +62,18 @@ class Space:
         return self.assemble([axis.draw(rng, count) for axis in self.axes])
 
     def walk(self, first: int, count: int) -> Codes:
-        """Sequences first … first + count - 1 of the product, the last axis turning fastest."""
+        """Sequences first … first + count - 1 of the product.
+
+        The tail turns slowest: the beginning of a walk meets every prefix with every opcode and ModRM.
+        """
         index = np.arange(first, min(first + count, self.size), dtype=np.uint64)
+        *heads, tail = self.axes
         picks = []
-        for axis in reversed(self.axes):
+        for axis in (*reversed(heads), tail):
             picks.append((index % np.uint64(len(axis))).astype(np.int64))
             index //= np.uint64(len(axis))
-        return self.assemble(picks[::-1])
+        *head_picks, tail_pick = picks
+        return self.assemble([*reversed(head_picks), tail_pick])
 
     def assemble(self, picks: Sequence[npt.NDArray[np.int64]]) -> Codes:
         """Put the picked strings of every axis side by side; what goes beyond the row is cut off."""

@@ -52,7 +52,6 @@ class Tally:
 
     sequences: Counter[str] = field(default_factory=Counter)
     executed: int = 0
-    runs: int = 0
     excused: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
@@ -90,26 +89,54 @@ class Names:
         return self.known[key]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Sequences of one space and mode, what we say of them, and what the processor does."""
+
+    space: str
+    bits: int
+    codes: Codes
+    decoded: ours.Decoded
+    truth: npt.NDArray[np.void]
+    names: Names
+
+    def difference(self, kind: str, row: int) -> Difference:
+        """The difference in one row."""
+        truth, length = self.truth[row], int(self.decoded.lengths[row])
+        return Difference(
+            kind=kind,
+            space=self.space,
+            bits=self.bits,
+            code=self.codes[row].tobytes()[: max(length, int(truth["length"])) or 16],
+            mnemonic=self.names.of(self.decoded.insn[row]) if length else "",
+            length=length,
+            true_length=int(truth["length"]),
+            outcome=Outcome(truth["outcome"]),
+        )
+
+
 def judge(
     oracle: Oracle, space: str, bits: int, codes: Codes, tally: Tally, names: Names, keep: int = 20
 ) -> None:
     """Judge one batch, all of one mode, into `tally`."""
-    modes = np.full(len(codes), bits, np.uint8)
-    decoded = ours.decode(codes, modes, options())
-    claims = decoded.lengths
+    decoded = ours.decode(codes, modes(codes, bits), options())
     records = np.zeros(len(codes), JUDGE_IN)
-    records["code"], records["bits"], records["claim"] = codes, modes, claims
-    records["hint"] = np.where((claims > 0) & (decoded.insn["flow"] == ours.FLOW_NEXT), Hint.NEXT, 0)
+    records["code"], records["bits"], records["claim"] = codes, bits, decoded.lengths
+    goes_on = (decoded.status == 0) & (decoded.insn["flow"] == ours.FLOW_NEXT)
+    records["hint"] = np.where(goes_on, Hint.NEXT, 0)
     records["hint"][dangerous(decoded, names)] = Hint.LOWER_BOUND
-    truth = oracle.judge(records)
+    batch = Batch(space, bits, codes, decoded, oracle.judge(records), names)
     tally.sequences[space] += len(codes)
-    tally.runs += int(truth["runs"].sum())
-    tally.executed += int((truth["outcome"] == Outcome.EXECUTED).sum())
-    for row, kind in differing(decoded, truth):
-        difference = describe(kind, space, bits, codes[row], decoded, truth[row], row, names)
-        tally.add(difference, keep)
-    accepted = np.flatnonzero((claims > 0) & (truth["outcome"] == Outcome.UD))
-    excuse(accepted, space, bits, codes, decoded, truth, tally, names, keep)
+    tally.executed += int((batch.truth["outcome"] == Outcome.EXECUTED).sum())
+    for kind, rows in differing(decoded, batch.truth):
+        for row in rows:
+            tally.add(batch.difference(kind, row), keep)
+    excuse(batch, tally, keep)
+
+
+def modes(codes: Codes, bits: int) -> npt.NDArray[np.uint8]:
+    """The mode of each row."""
+    return np.full(len(codes), bits, np.uint8)
 
 
 def dangerous(decoded: ours.Decoded, names: Names) -> npt.NDArray[np.int64]:
@@ -120,66 +147,28 @@ def dangerous(decoded: ours.Decoded, names: Names) -> npt.NDArray[np.int64]:
     return accepted[unsafe[inverse]] if len(accepted) else accepted
 
 
-def differing(decoded: ours.Decoded, truth: npt.NDArray[np.void]) -> Iterator[tuple[int, str]]:
+def differing(
+    decoded: ours.Decoded, truth: npt.NDArray[np.void]
+) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
     """Rows with a wrong length, a wrong refusal or no answer; not those accepted though #UD."""
     claims, outcome, length = decoded.lengths, truth["outcome"], truth["length"]
     judged = outcome < Outcome.NOT_RUN
     # Past 15 bytes the processor raises #GP once it has fetched 15, before it looks at anything else.
     too_long = (outcome == Outcome.GP) & (length == 15)
-    refused = judged & (claims == 0) & (outcome != Outcome.UD) & ~too_long
     measured = (judged & (outcome != Outcome.UD)) | (outcome == Outcome.NOT_RUN)
-    wrong = measured & (claims > 0) & (length != claims)
-    unanswered = ~judged & (outcome != Outcome.NOT_RUN)
-    for kind, rows in ((WRONG_LENGTH, wrong), (REFUSED, refused), (NO_VERDICT, unanswered)):
-        for row in np.flatnonzero(rows):
-            yield int(row), kind
+    yield WRONG_LENGTH, np.flatnonzero(measured & (claims > 0) & (length != claims))
+    yield REFUSED, np.flatnonzero(judged & (claims == 0) & (outcome != Outcome.UD) & ~too_long)
+    yield NO_VERDICT, np.flatnonzero(~judged & (outcome != Outcome.NOT_RUN))
 
 
-def describe(
-    kind: str,
-    space: str,
-    bits: int,
-    code: npt.NDArray[np.uint8],
-    decoded: ours.Decoded,
-    truth: np.void,
-    row: int,
-    names: Names,
-) -> Difference:
-    """The difference in one row."""
-    length = int(decoded.lengths[row])
-    return Difference(
-        kind=kind,
-        space=space,
-        bits=bits,
-        code=code.tobytes()[: max(length, int(truth["length"])) or 16],
-        mnemonic=names.of(decoded.insn[row]) if length else "",
-        length=length,
-        true_length=int(truth["length"]),
-        outcome=Outcome(truth["outcome"]),
-    )
-
-
-def excuse(
-    rows: npt.NDArray[np.int64],
-    space: str,
-    bits: int,
-    codes: Codes,
-    decoded: ours.Decoded,
-    truth: npt.NDArray[np.void],
-    tally: Tally,
-    names: Names,
-    keep: int,
-) -> None:
+def excuse(batch: Batch, tally: Tally, keep: int) -> None:
     """Sort what we accept though the processor raises #UD: excused, or a difference."""
-    if not len(rows):
-        return
-    modes = np.full(len(rows), bits, np.uint8)
-    theirs = zydis.lengths(codes[rows], modes) if zydis.available() else None
-    for place, row in enumerate(rows):
-        name = names.of(decoded.insn[row])
-        theirs_here = None if theirs is None else int(theirs[place])
-        reason = absent.reason(name, decoded.insn[row], codes[row].tobytes()[:15], theirs_here)
+    rows = np.flatnonzero((batch.decoded.status == 0) & (batch.truth["outcome"] == Outcome.UD))
+    codes, decoded = batch.codes[rows], batch.decoded.rows(rows)
+    theirs = zydis.lengths(codes, modes(codes, batch.bits)) if zydis.available() else decoded.lengths
+    for row, code, insn, length in zip(rows, codes, decoded.insn, theirs, strict=True):
+        reason = absent.reason(batch.names.of(insn), insn, code.tobytes()[:15], int(length))
         if reason:
             tally.excused[reason] += 1
         else:
-            tally.add(describe(ACCEPTED, space, bits, codes[row], decoded, truth[row], int(row), names), keep)
+            tally.add(batch.difference(ACCEPTED, int(row)), keep)

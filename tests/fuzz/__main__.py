@@ -22,7 +22,7 @@ from tests.differential.spaces import SPACES, Codes, campaign
 from tests.oracle import Oracle
 
 BATCH = 65536
-ROUND = 1_000_000
+ROUND = 16 * BATCH
 
 
 def drawn(first_seed: int) -> Iterator[tuple[str, Iterator[tuple[str, int, Codes]]]]:

@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#define CODE_PAGE 0x10000000ul           /* executable; instructions end at its end */
+#define CODE_PAGE 0x10000000ul           /* executable, not writable; instructions end at its end */
 #define GUARD_PAGE (CODE_PAGE + 0x1000)  /* readable and writable, never executable */
 #define ARENA 0x20007000ul               /* data: all general registers point into it; put back before every run */
 #define ARENA_SIZE 0x3000ul
@@ -29,6 +29,7 @@ enum outcome {
     OUT_DE = 0,
     OUT_EXECUTED = 1,
     OUT_BREAKPOINT = 3,
+    OUT_OVERFLOW = 4,
     OUT_UD = 6,
     OUT_GP = 13,
     OUT_PF = 14,

@@ -26,7 +26,8 @@ static inline uint64_t start_gpr(unsigned number)
 /* Maps the code page, its guard and the arena at their addresses. Returns 0 or -1 (errno says why). */
 int machine_map(void);
 
-/* Puts `count` bytes of `code` so that the next byte is the guard page's first. Returns the first one's address. */
+/* Puts `count` bytes of `code` so that the next byte is the guard page's first, and clears the guard page.
+ * Returns the address of the first byte. */
 uint64_t machine_place(const uint8_t *code, unsigned count);
 
 #endif

@@ -1,5 +1,7 @@
 /* The processor as the judge: reads batches of instruction bytes on stdin, writes what it makes of them on stdout.
  *
+ * Usage: oracle [PATIENCE_MS]
+ *
  * A batch is a header (kind, count) and `count` records of layout.h; the answer is `count` records. This process
  * never runs a judged byte: it hands them to the sandbox, starts a new one when that dies or hangs, and
  * gives the record to blame to the tracer.
@@ -21,7 +23,8 @@
 #include "sandbox.h"
 #include "tracer.h"
 
-#define PATIENCE_MS 10000 /* without a record done: the sandbox hangs; a loaded machine may stall it for seconds */
+/* Milliseconds without a record done after which the sandbox hangs; a loaded machine may stall it for seconds. */
+static int patience = 10000;
 
 static struct batch *batch;
 static pid_t sandbox;
@@ -73,7 +76,7 @@ static bool sandbox_run(uint32_t first, uint32_t count, bool *hung)
         fail("write");
     for (uint32_t before = first;;) {
         struct pollfd wait = {.fd = done_fd, .events = POLLIN};
-        int ready = poll(&wait, 1, PATIENCE_MS);
+        int ready = poll(&wait, 1, patience);
         if (ready < 0 && errno != EINTR)
             fail("poll");
         if (ready > 0) {
@@ -116,8 +119,10 @@ static void batch_run(uint32_t count)
             tracer_judge(&batch->judge.in[i], &batch->judge.out[i]);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        patience = atoi(argv[1]);
     struct {
         uint32_t kind, count;
     } header;

@@ -93,11 +93,15 @@ class Outcome(enum.IntEnum):
 
 
 class Oracle:
-    """A running oracle; a context manager. Not thread-safe."""
+    """A running oracle; a context manager. Not thread-safe.
 
-    def __init__(self) -> None:
+    patience: seconds without an answer after which an instruction is taken to hang.
+    """
+
+    def __init__(self, patience: float = 10) -> None:
         program = compile_program("oracle", SOURCES, FLAGS)
-        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        command = [program, str(round(patience * 1000))]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __enter__(self) -> Self:
         return self

@@ -59,7 +59,7 @@ static struct sight sight_read(const greg_t *frame)
     }
     /* A fault elsewhere belongs to what comes next: the trap was swallowed (mov ss, syscall, an instruction
      * that the kernel emulates), and this one is done. */
-    if (vector != OUT_EXECUTED && vector != OUT_BREAKPOINT && vector != 4)
+    if (vector != OUT_EXECUTED && vector != OUT_BREAKPOINT && vector != OUT_OVERFLOW)
         sight.outcome = OUT_EXECUTED;
     return sight;
 }

@@ -88,6 +88,8 @@ cdef extern from "opcode_form.h" nogil:
         IDIOM_ZERO
         IDIOM_CARRY
         IDIOM_SHIFT
+        IDIOM_ROTATE_CARRY
+        IDIOM_IGNORED
         IDIOM_NAME
         ROUNDING_NONE
         ROUNDING_SAE
@@ -597,10 +599,11 @@ cdef inline uint32_t address_registers(const insn_t *insn) noexcept nogil:
     return mask | <uint32_t>1 << (base | (insn.rex & 1) << 3 | (insn.rex_high & 1) << 4)
 
 
-cdef inline void slot_effects(uint32_t slot, uint32_t number, uint32_t size, effects_t *out) noexcept nogil:
+cdef inline void slot_effects(uint32_t slot, uint32_t number, uint32_t size, uint32_t extends,
+                              effects_t *out) noexcept nogil:
     """One general register that the encoding names."""
     cdef uint32_t mask = <uint32_t>1 << number
-    out.reads |= mask if slot & SLOT_READ or slot & SLOT_READ_32 and size == 4 else 0
+    out.reads |= mask if slot & SLOT_READ or slot & SLOT_READ_32 and extends else 0
     out.writes |= mask if slot & SLOT_WRITE else 0
     out.kills |= mask if slot & SLOT_KILL or slot & SLOT_KILL_V and size >= 4 else 0
 
@@ -608,6 +611,24 @@ cdef inline void slot_effects(uint32_t slot, uint32_t number, uint32_t size, eff
 cdef inline uint32_t slot_number(uint32_t slot, uint32_t number, uint32_t bare) noexcept nogil:
     """The register that a number names: AH to BH are the second bytes of the first four."""
     return number & 3 if slot & SLOT_BYTE and bare and number >= 4 else number
+
+
+cdef inline void idiom_effects(const insn_t *insn, const opcode_form_t *form, uint32_t same, effects_t *out) noexcept nogil:
+    """What depends on the operands themselves. same: ModRM names one register twice."""
+    cdef uint32_t size = insn.operand_size, count
+    if form.idiom == IDIOM_SHIFT or form.idiom == IDIOM_ROTATE_CARRY:
+        count = <uint32_t>insn.imm & (63 if size == 8 else 31)
+        if form.idiom == IDIOM_ROTATE_CARRY and size <= 2:
+            count %= 8 * size + 1
+        if count == 0:
+            out.flags_read = out.flags_written = out.flags_undefined = 0
+        elif count == 1:
+            out.flags_undefined &= ~EFLAGS_OF
+    elif form.idiom == IDIOM_IGNORED:
+        out.reads = 0
+    elif same and form.idiom != IDIOM_NAME:  # xor, sub, sbb of a register with itself
+        out.reads = 0
+        out.kills = out.writes if size >= 4 else 0
 
 
 cdef void insn_effects(const insn_t *insn, effects_t *out) noexcept nogil:
@@ -618,8 +639,8 @@ cdef void insn_effects(const insn_t *insn, effects_t *out) noexcept nogil:
     cdef uint32_t bare = insn.encoding == ENC_LEGACY and not insn.prefixes & PFX_REX
     cdef uint32_t reg = (insn.modrm >> 3 & 7) | (rex & 4) << 1 | (insn.rex_high & 4) << 2
     cdef uint32_t rm = (insn.modrm & 7) | (rex & 1) << 3 | (insn.rex_high & 1) << 4
+    cdef uint32_t extends = size == 4 and insn.bits == 64  # a 32-bit result clears the upper half
     cdef uint32_t is_memory = insn.attrs & INSN_HAS_MODRM and insn.modrm < 0xC0 and not form.rules & RULE_ANYMOD
-    cdef uint32_t count
 
     out.reads = implicit.reads
     out.writes = implicit.writes
@@ -630,25 +651,22 @@ cdef void insn_effects(const insn_t *insn, effects_t *out) noexcept nogil:
 
     if form.rules & RULE_OPCODE_REG:
         reg = (insn.opcode & 7) | (rex & 1) << 3 | (insn.rex_high & 1) << 4
-    slot_effects(slots >> SLOT_REG, slot_number(slots >> SLOT_REG, reg, bare), size, out)
+    slot_effects(slots >> SLOT_REG, slot_number(slots >> SLOT_REG, reg, bare), size, extends, out)
     if is_memory:
         out.reads |= address_registers(insn)
     else:
-        slot_effects(slots >> SLOT_RM, slot_number(slots >> SLOT_RM, rm, bare), size, out)
-    slot_effects(slots >> SLOT_VVVV, insn.vvvv, size, out)
+        slot_effects(slots >> SLOT_RM, slot_number(slots >> SLOT_RM, rm, bare), size, extends, out)
+    slot_effects(slots >> SLOT_VVVV, insn.vvvv, size, extends, out)
 
-    if insn.attrs & INSN_REPEATED:
+    if insn.attrs & INSN_REPEATED:  # perhaps not once
         out.reads |= 1 << 1
         out.writes |= 1 << 1
-    if form.idiom == IDIOM_SHIFT:
-        count = <uint32_t>insn.imm & (63 if size == 8 else 31)
-        if count == 0:
-            out.flags_written = out.flags_undefined = 0
-        elif count == 1:
-            out.flags_undefined &= ~EFLAGS_OF
-    elif form.idiom != IDIOM_NONE and not is_memory and reg == rm and form.idiom != IDIOM_NAME:
-        out.reads = 0  # xor, sub, sbb of a register with itself
-        out.kills = out.writes if size >= 4 else 0
+        out.kills = 0
+    if size == 2 and insn.attrs & INSN_STACK:  # pushf, popf and iret with 66: the low half
+        out.flags_read &= 0xFFFF
+        out.flags_written &= 0xFFFF
+    if form.idiom:
+        idiom_effects(insn, form, not is_memory and reg == rm, out)
     out.kills &= ~out.reads
 
 

@@ -4,6 +4,7 @@ from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, 
 from libc.string cimport memcpy
 
 from uprobe_core.abi cimport (
+    EFLAGS_AC,
     EFLAGS_CF,
     EFLAGS_OF,
     EFLAGS_PF,
@@ -381,6 +382,20 @@ cdef int emulate_popf(const place_t *place, regs_t *regs, access_t *access) noex
 
 
 cdef int emulate(const place_t *place, regs_t *regs, access_t *access) noexcept nogil:
+    cdef regs_t before
+    cdef int outcome
+    if not regs.eflags & EFLAGS_AC:
+        return emulate_unchecked(place, regs, access)
+    before = regs[0]
+    outcome = emulate_unchecked(place, regs, access)
+    if access.size and access.vaddr & (access.size - 1):
+        regs[0] = before
+        access.size = 0
+        return FIXUP_FAULTS  # alignment check
+    return outcome
+
+
+cdef int emulate_unchecked(const place_t *place, regs_t *regs, access_t *access) noexcept nogil:
     cdef unsigned int way = place.kind & ~PLAN_ONE_STOP
     if way == WAY_CALL_INDIRECT:
         return emulate_indirect(place, regs, True, access)

@@ -45,7 +45,7 @@ RULES = {
     "lock": "RULE_LOCK", "lock-amd": "RULE_LOCK_AMD", "rep": "RULE_REP", "anymod": "RULE_ANYMOD",
     "unique": "RULE_UNIQUE", "unique-dest": "RULE_UNIQUE_DEST", "vendor-w": "RULE_VENDOR_W",
 }  # fmt: skip
-IDIOMS = {"zero": "IDIOM_ZERO", "carry-only": "IDIOM_CARRY", "shift": "IDIOM_SHIFT"}
+IDIOMS = {"zero": "IDIOM_ZERO", "carry-only": "IDIOM_CARRY", "shift": "IDIOM_SHIFT", "rotate-carry": "IDIOM_ROTATE_CARRY"}
 WORDS = {*SIZE_WORDS, *ATTRIBUTES, *RULES, *IDIOMS, "no64", "only64", "amd", "intel", "locked", "hint", "bitstring"}
 IMMEDIATES = {
     "ib": "IMM_UB", "iw": "IMM_UW", "iz": "IMM_Z", "iv": "IMM_V", "id": "IMM_D", "iw ib": "IMM_ENTER", "cp": "IMM_FAR",
@@ -352,6 +352,7 @@ class Tables:
             *slot_bits(row.at("V"), "SLOT_VVVV"),
         ]
         idioms = [IDIOMS[word] for word in row.attributes if word in IDIOMS]
+        idioms += ["IDIOM_IGNORED"] if any(operand.access == "-" for operand in row.operands) else []
         idiom = "IDIOM_NAME" if row.values.get("name") == "address" else next(iter(idioms), "IDIOM_NONE")
         implicit = self.implicits.add(implicit_masks(row))
         flags = self.flags.add(flag_masks(row))

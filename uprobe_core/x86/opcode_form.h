@@ -100,6 +100,8 @@ enum form_idiom {
     IDIOM_ZERO,      /* xor, sub: with the same register twice, a constant */
     IDIOM_CARRY,     /* sbb: with the same register twice, CF spread out */
     IDIOM_SHIFT,     /* by an immediate: a count of 0 leaves the flags alone */
+    IDIOM_ROTATE_CARRY, /* alike; the count is taken modulo 9 or 17 for 8 or 16 bits */
+    IDIOM_IGNORED,   /* nops: the operands are not even looked at */
     IDIOM_NAME       /* the mnemonic goes by address size */
 };
 

@@ -1,6 +1,9 @@
 from typing import Literal
 
 VENDORS: dict[str | None, int]
+MODES: dict[str, int]
+STRATEGIES: dict[str, int]
+REACHES: dict[str, int]
 
 class Plan:
     @property

@@ -73,7 +73,6 @@ from uprobe_core.abi cimport (
     SLOT_SIZE,
     STEP_PLAIN,
     STEP_REPEAT,
-    STEP_SYSCALL,
     STEP_TF_IN,
     STEP_TF_OUT,
     STEP_TRANSACTION,
@@ -123,6 +122,8 @@ from uprobe_core.x86.registers cimport REG_RCX
 
 cdef enum:
     SYSCALL_SIZE = 2
+    VECTOR_SYSTEM_CALL = 0x80
+    REX_W = 8
     OPCODE_NOP = 0x90
     OPCODE_INT3 = 0xCC
     OPCODE_JCC_SHORT = 0x70
@@ -150,18 +151,23 @@ cdef inline bint flow_is_near_branch(int flow) noexcept nogil:
     return flow in (FLOW_JMP, FLOW_JCC, FLOW_LOOP, FLOW_CALL, FLOW_JMP_INDIRECT, FLOW_CALL_INDIRECT, FLOW_RET)
 
 
-cdef int refuse_always(const insn_t *insn) noexcept nogil:
+cdef inline bint insn_is_system_call(const insn_t *insn, const uint8_t *code) noexcept nogil:
+    return insn.flow == FLOW_SYSCALL or (insn.flow == FLOW_INT and code[insn.length - 1] == VECTOR_SYSTEM_CALL)
+
+
+cdef int refuse_always(const insn_t *insn, const uint8_t *code) noexcept nogil:
     """The refusal that holds in every mode, or REFUSAL_NONE."""
     if insn.bits != 64:
         return REFUSAL_BITS
-    if insn.flow == FLOW_INT and insn.step != STEP_SYSCALL:
+    if insn.flow == FLOW_INT and not insn_is_system_call(insn, code):
         return REFUSAL_TRAPS_ITSELF
     if insn.flow == FLOW_NEVER:  # whoever handles the fault may look at the bytes, and would find an int3
         return REFUSAL_ALWAYS_FAULTS
     if insn.flow == FLOW_CALL_FAR:  # how much it pushes depends on the vendor
         return REFUSAL_FAR_TRANSFER
-    # AMD truncates rip to 16 bits, Intel ignores the prefix; with it the length of a rel32 differs as well.
-    if flow_is_near_branch(insn.flow) and insn.prefixes & PFX_66:
+    # AMD truncates rip to 16 bits, Intel ignores the prefix; with it the length of a rel32 differs as well. REX.W takes
+    # it back on both: __tls_get_addr is called so.
+    if flow_is_near_branch(insn.flow) and insn.prefixes & PFX_66 and not insn.rex & REX_W:
         return REFUSAL_VENDOR
     if insn.flow == FLOW_SYSCALL and insn.opcode != 0x05:  # sysenter: #UD in 64-bit mode on AMD
         return REFUSAL_VENDOR
@@ -328,7 +334,7 @@ cdef int step_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int str
         plan.kind |= FIX_AGAIN
     elif insn.step == STEP_TF_OUT:
         plan.kind |= FIX_TF
-    elif insn.step == STEP_SYSCALL:
+    elif insn_is_system_call(insn, code):
         plan.kind |= FIX_SYSCALL
     return REFUSAL_NONE
 
@@ -337,7 +343,7 @@ cdef int plan_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int mod
                    plan_t *plan) noexcept nogil:
     cdef int refusal
     plan_reset(insn, code, plan)
-    refusal = refuse_always(insn)
+    refusal = refuse_always(insn, code)
     if refusal:
         return plan_refuse(plan, refusal)
     if mode == MODE_JUMP:
@@ -393,15 +399,15 @@ cdef extern from "decode_options.h" nogil:
     unsigned int decode_host_vendor()
 
 VENDORS = {None: decode_host_vendor(), "amd": DECODE_AMD, "intel": DECODE_INTEL}
-_MODES = {"auto": MODE_AUTO, "step": MODE_STEP, "trap": MODE_TRAP, "jump": MODE_JUMP}
-_STRATEGIES = {
+MODES = {"auto": MODE_AUTO, "step": MODE_STEP, "trap": MODE_TRAP, "jump": MODE_JUMP}
+STRATEGIES = {
     "auto": RIP_AUTO,
     "scratch": RIP_SCRATCH,
     "segment": RIP_SEGMENT,
     "displacement": RIP_DISPLACEMENT,
 }
-_REACHES = {"none": REACH_NONE, "any": REACH_ANY, "near": REACH_NEAR}
-_STRATEGY_NAMES = {value: name for name, value in _STRATEGIES.items()} | {RIP_NONE: "none"}
+REACHES = {"none": REACH_NONE, "any": REACH_ANY, "near": REACH_NEAR}
+_STRATEGY_NAMES = {value: name for name, value in STRATEGIES.items()} | {RIP_NONE: "none"}
 _PLACE_NAMES = {PLACE_NONE: "none", PLACE_ANY: "any", PLACE_NEAR: "near", PLACE_BELOW: "below"}
 _REGISTER_NAMES = (
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -528,7 +534,7 @@ def plan(code: bytes, ip: int, slot_ip: int | None = None, *, mode: str = "auto"
     if status:
         raise ValueError(f"0x{ip:x}: no instruction in {code[:15].hex(' ')} (decoder status {status})")
     made.site_ip = ip
-    plan_make(&insn, bytes_ptr, ip, _MODES[mode], _STRATEGIES[rip], _REACHES[reach], &made.plan)
+    plan_make(&insn, bytes_ptr, ip, MODES[mode], STRATEGIES[rip], REACHES[reach], &made.plan)
     if slot_ip is not None and not made.plan.refusal:
         if plan_place(&made.plan, ip, slot_ip):
             raise ValueError(f"0x{ip:x}: slot 0x{slot_ip:x} is out of reach; it must be {made.place}")

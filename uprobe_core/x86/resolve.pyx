@@ -14,6 +14,7 @@ from uprobe_core.abi cimport (
     MODE_TRAP,
     PLAN_ONE_STOP,
     RIP_AUTO,
+    SLOT_SIZE,
     WAY_BOOST,
     insn_t,
     plan_t,
@@ -77,7 +78,7 @@ cdef int slot_resolve(const place_t *place, uint32_t options, regs_t *regs, acce
     if offset == 0:
         regs.rip = place.ip
         return RESOLVE_BACK
-    if slot_replan(place, options, &plan) or offset >= plan.slot_length:
+    if slot_replan(place, options, &plan) or offset >= SLOT_SIZE:
         return RESOLVE_FAILED
     if plan.form in (FORM_CALL, FORM_CALL_INDIRECT):
         return resolve_call(place, &plan, offset, regs, access)

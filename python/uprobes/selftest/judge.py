@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uprobe_core.abi import PLAN_ONE_STOP, SLOT_SIZE
 from uprobe_core.x86.rehearsal import Rehearsal
 from uprobe_core.x86.relocate import Plan, plan
-from uprobes.selftest.registers import GENERAL, register_get, register_set, registers_unpack
+from uprobes.selftest.registers import GENERAL, register_get, register_set, registers_unpack, selectors_normalise
 from uprobes.selftest.sandbox import (
     DATA_ALIAS_VADDR,
     DATA_VADDR,
@@ -32,8 +32,6 @@ _RF = 0x1_0000  # set by the stop itself
 _ID = 0x20_0000  # ptrace cannot set it
 _X87_LAST = slice(6, 24)  # opcode, ip and operand of the last x87 instruction
 _XSAVE_HEADER = slice(512, 576)  # which parts are in their initial state: an optimisation, not a value
-_SELECTORS = ("ds", "es", "fs", "gs")
-_LAST_NULL = 3
 _STEP_LIMIT = 300
 
 
@@ -232,9 +230,7 @@ class Judge:
             xstate[part] = bytes(part.stop - part.start)
         registers = register_set(registers, "eflags", register_get(registers, "eflags") & ~(_RF | _ID))
         registers = register_set(registers, "orig_rax", 0)
-        for name in _SELECTORS:  # PTRACE_SETREGS makes every null selector 0
-            if register_get(registers, name) <= _LAST_NULL:
-                registers = register_set(registers, name, 0)
+        registers = selectors_normalise(registers)
         stack = bytearray(self._sandbox.read(STACK_VADDR, IMAGE_SIZE))
         if faulted:
             # An indirect call whose operand faults has pushed already: dead bytes, which it overwrites when it runs.

@@ -15,6 +15,7 @@ REGISTERS = (
 GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
 REGISTERS_SIZE = len(REGISTERS) * 8
 
+_FIRST_SELECTOR = 4
 _LAYOUT = struct.Struct(f"<{len(REGISTERS)}Q")
 _U64 = struct.Struct("<Q")
 _OFFSETS = {name: index * 8 for index, name in enumerate(REGISTERS)}
@@ -40,3 +41,11 @@ def register_set(content: bytes, name: str, value: int) -> bytes:
     """The same registers with one changed."""
     offset = _OFFSETS[name]
     return content[:offset] + _U64.pack(value) + content[offset + 8 :]
+
+
+def selectors_normalise(content: bytes) -> bytes:
+    """The same registers with every null data selector as 0: PTRACE_SETREGS makes 3 a 0, and refuses 1 and 2."""
+    for name in ("ds", "es", "fs", "gs"):
+        if register_get(content, name) < _FIRST_SELECTOR:
+            content = register_set(content, name, 0)
+    return content

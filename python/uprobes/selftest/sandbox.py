@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import signal
@@ -10,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
-from uprobes.selftest.registers import REGISTERS_SIZE
+from uprobes.selftest.registers import REGISTERS_SIZE, selectors_normalise
 
 PAGE = mmap.PAGESIZE
 SITE_IP = 0x2000_1000_0800
@@ -99,11 +100,13 @@ class Sandbox:
             self.pid = 0
 
     def write(self, vaddr: int, content: bytes) -> None:
-        """Write memory."""
+        """Write memory. OSError where there is none."""
+        _check_user(vaddr)
         os.pwrite(self._memory, content, vaddr)
 
     def read(self, vaddr: int, size: int) -> bytes:
-        """Read memory."""
+        """Read memory. OSError where there is none."""
+        _check_user(vaddr)
         return os.pread(self._memory, size, vaddr)
 
     def registers(self) -> bytes:
@@ -125,7 +128,7 @@ class Sandbox:
 
     def run(self, registers: bytes, *, step: bool = False) -> Stop:
         """Run from `registers` until a signal, which is not delivered. step: one instruction."""
-        ctypes.memmove(self._registers, registers, REGISTERS_SIZE)
+        ctypes.memmove(self._registers, selectors_normalise(registers), REGISTERS_SIZE)
         _ptrace(_SETREGS, self.pid, None, self._registers)
         _ptrace(_SINGLESTEP if step else _CONT, self.pid, None, None)
         _, status = os.waitpid(self.pid, 0)
@@ -138,6 +141,12 @@ class Sandbox:
         _ptrace(_GETSIGINFO, self.pid, None, self._siginfo)
         number, _, code, address = struct.unpack_from("iiixxxxQ", self._siginfo)
         return Stop(number, code, address, self.registers())
+
+
+def _check_user(vaddr: int) -> None:
+    """The upper half of the address space is no file offset."""
+    if vaddr >> 63:
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
 
 
 def _ptrace(request: int, pid: int, address: object, argument: object) -> None:

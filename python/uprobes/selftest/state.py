@@ -15,7 +15,7 @@ LANDING_IP = SITE_IP + 0x400
 """Where indirect branches of a state lead: an int3."""
 POINTERS = ("rbx", "rbp", "rsi", "rdi", "r12", "r13", "r14", "r15")
 """Registers that hold addresses of data; the others hold small numbers."""
-NO_SYSCALL = 0x3039
+NO_SYSCALL = 1000  # and a small bit offset for bts and its kind
 
 _XSAVE_LEAF = 0xD
 _LEGACY_XMM = slice(160, 416)
