@@ -23,7 +23,7 @@ from uprobe_core.trace.children cimport child_settle
 from uprobe_core.trace.deferral cimport signal_can_wait, signal_catch_up, signal_give_back, signal_put_off
 from uprobe_core.trace.engine cimport LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_NONE, LOOP_ORPHANED
 from uprobe_core.trace.follow cimport follow_task
-from uprobe_core.trace.hit cimport hit_serve, slot_leave, step_abort, step_finish
+from uprobe_core.trace.hit cimport hit_serve, slot_can_finish, slot_leave, step_abort, step_finish
 from uprobe_core.trace.tasks cimport (
     TASK_DEFERRING, TASK_FOREIGN, TASK_STEPPING, task_find, task_remove, tasks_keep,
 )
@@ -89,7 +89,7 @@ cdef int signal_deliver(engine_t *engine, task_t *task, int signal) noexcept nog
     if engine.text.arenas.count:
         status = ip_get(task.tid, &ip)
         gap = status == 0 and signal_is_of_gap(engine, task.tid, signal, ip)
-        if status == 0 and slot_at(&engine.text.arenas, ip) != SLOT_NONE and signal_can_wait(task, signal):
+        if status == 0 and slot_can_finish(engine, ip) and signal_can_wait(task, signal):
             return signal_put_off(engine, task, signal)
         signal_give_back(engine, task)
         if status == 0 and task.flags & TASK_STEPPING:
