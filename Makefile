@@ -7,7 +7,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 endif
 VENV ?= .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet --quiet
 INSTALLED := $(addprefix $(VENV)/.,test lint wheel)
 SOURCES := setup.py $(shell find uprobe_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
@@ -41,7 +41,7 @@ wheel: $(VENV)/.wheel ## make dist/*.whl, for every CPython from 3.11 on, and ch
 	PATH="$(VENV)/bin:$$PATH" $(PY) -m auditwheel repair --strip --wheel-dir dist build/wheel/*.whl
 	cp build/wheel/*.tar.gz dist
 	$(PY) -m abi3audit --strict --verbose dist/*.whl
-	PYTHON=$(PYTHON) sh .ci/check-wheel dist/*.whl
+	sh .ci/check-wheel dist/*.whl
 
 clean: ## remove all that was built, but the virtual environment
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks python/uprobes.egg-info uprobes.egg-info
