@@ -84,7 +84,7 @@ class Module:
             binary.elf.source.reach_by(open_file)
         _kept[self.identity, self.path] = binary
         while len(_kept) > KEPT:
-            _kept.popitem(last=False)
+            _kept.popitem(last=False)[1].close()
         return binary
 
     def close(self) -> None:

@@ -126,7 +126,8 @@ def _as_error(situation: Situation, finding: Finding) -> UprobeError:
 def _life(situation: Situation) -> Iterator[Finding]:
     if situation.state in "ZX":
         if situation.threads > 1:
-            fact = f"its first thread has ended, {situation.threads - 1} others live"
+            left = situation.threads - 1
+            fact = f"its first thread has ended; {left} {'is' if left == 1 else 'are'} left"
             yield Finding(Check.LIFE, Verdict.NOTE, fact)
         else:
             fact = f"it has ended and waits for its parent, process {situation.parent}, to ask how"

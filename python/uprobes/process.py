@@ -35,16 +35,8 @@ def read_mappings(pid: int) -> list[Mapping]:
 
 def _read_mappings(process: ProcDirectory) -> list[Mapping]:
     text = process.read("maps")
-    if not text:  # the first thread has ended, others may live on and have the memory
-        for tid in process.tasks():
-            try:
-                text = process.read(f"task/{tid}/maps")
-            except TargetGone:
-                continue
-            if text:
-                break
-        else:
-            raise TargetGone(process.pid, "it has no memory: it ended, or is a thread of the kernel")
+    if not text:
+        raise TargetGone(process.pid, "it has no memory: it ended, or is a thread of the kernel")
     return parse_mappings(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from uprobes.errors import NotPermitted, TargetGone
@@ -10,7 +11,10 @@ from uprobes.errors import NotPermitted, TargetGone
 if TYPE_CHECKING:
     from types import TracebackType
 
-_START_TIME = 19  # field 22 of stat, counted from the one after the command name
+_STATE, _START_TIME = 0, 19  # fields 3 and 22 of stat, counted from the one after the command name
+_ENDED = (b"Z", b"X")
+# What belongs to the memory and the open files is gone with the first thread, though others may have it still.
+_SHARED = ("maps", "mem", "exe", "root", "auxv")
 
 
 class ProcDirectory:
@@ -23,6 +27,7 @@ class ProcDirectory:
             self._descriptor = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise TargetGone(pid, hint="ps -e lists those that there are") from None
+        self._thread = self._find_living_thread()
 
     def __enter__(self) -> Self:
         """The directory itself."""
@@ -36,7 +41,10 @@ class ProcDirectory:
 
     def open(self, name: str, flags: int = os.O_RDONLY) -> int:
         """A descriptor of a file of the directory, or behind one of its links; OSError as it comes."""
-        return os.open(name, flags | os.O_CLOEXEC, dir_fd=self._descriptor)
+        return os.open(self._path(name), flags | os.O_CLOEXEC, dir_fd=self._descriptor)
+
+    def _path(self, name: str) -> str:
+        return self._thread + name if name.partition("/")[0] in _SHARED else name
 
     def read(self, name: str) -> bytes:
         """The whole of a file."""
@@ -54,11 +62,11 @@ class ProcDirectory:
 
     def link(self, name: str) -> str:
         """Where a link points; OSError as it comes."""
-        return os.readlink(name, dir_fd=self._descriptor)
+        return os.readlink(self._path(name), dir_fd=self._descriptor)
 
-    def stat(self, name: str, *, follow: bool = True) -> os.stat_result:
+    def stat(self, name: str) -> os.stat_result:
         """Of a file, or of what a link points to; OSError as it comes."""
-        return os.stat(name, dir_fd=self._descriptor, follow_symlinks=follow)
+        return os.stat(self._path(name), dir_fd=self._descriptor)
 
     def names(self, name: str) -> list[str]:
         """The names in a directory; OSError as it comes."""
@@ -71,7 +79,19 @@ class ProcDirectory:
     @property
     def start_time(self) -> int:
         """When it started, in clock ticks since boot: with the pid it names a process for good."""
-        return int(self.read("stat").rpartition(b")")[2].split()[_START_TIME])
+        return int(self._stat_fields("")[_START_TIME])
+
+    def _stat_fields(self, thread: str) -> list[bytes]:
+        return self.read(f"{thread}stat").rpartition(b")")[2].split()
+
+    def _find_living_thread(self) -> str:
+        """Empty for the first thread, `task/TID/` for another if the first has ended."""
+        if self._stat_fields("")[_STATE] in _ENDED:
+            for tid in self.tasks():
+                with suppress(TargetGone):
+                    if self._stat_fields(f"task/{tid}/")[_STATE] not in _ENDED:
+                        return f"task/{tid}/"
+        return ""
 
     def status(self) -> dict[str, str]:
         """The fields of `status`."""

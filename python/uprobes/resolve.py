@@ -34,18 +34,21 @@ def resolve(spec: ProbeSpec, modules: Sequence[Module], pid: int) -> list[Place]
     """
     try:
         if spec.module is None and spec.address is not None:
-            return [_describe(spec.address, modules)]
+            return [describe(spec.address, modules)]
         return _resolve(spec, modules, pid)
     finally:
         for module in modules:
             module.close()
 
 
-def _describe(address: int, modules: Sequence[Module]) -> Place:
+def describe(address: int, modules: Sequence[Module]) -> Place:
     """What is known of an address of the process: nothing but itself where no module is."""
     for module in modules:
         if address in module:
-            return _place(module, locate_address(module.binary, module.vaddr_of(address)))
+            try:
+                return _place(module, locate_address(module.binary, module.vaddr_of(address)))
+            finally:
+                module.close()
     return Place(address)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from iced_x86 import CpuidFeature, Instruction
+
 from tests.differential import iced, ours
 from tests.oracle import processor
 
