@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def find_boundaries(
     places: Places, first: int, last: int, mapping: Mapping, image: memoryview, refusals: dict[int, Refusal]
 ) -> Sequence[int]:
-    """The indices, from `first` to before `last`, of the places that begin an instruction; why the others do not goes to
-    `refusals`. `image` is what the mapping's file has; all these places are in the mapping.
+    """The indices, from `first` to before `last`, of the places that begin an instruction; why the others do not
+    goes to `refusals`. `image` is what the mapping's file has; all these places are in the mapping.
     """
     vaddrs, starts = places.vaddrs[first:last], places.starts[first:last]
     if vaddrs == starts:
@@ -56,7 +56,7 @@ def _instructions(start: int, last: int, mapping: Mapping, image: memoryview) ->
 
 
 def enclosing_instruction(place: Place, pid: int) -> Insn | None:
-    """The instruction that `place` is inside of, by decoding from the start of its function; None where it is in none."""
+    """The instruction that `place` is inside of, decoded from the start of its function; None where it is in none."""
     mapping = mapping_at(read_mappings(pid), place.vaddr)
     if mapping is None or place.start_vaddr is None or place.start_vaddr < mapping.start:
         return None

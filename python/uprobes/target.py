@@ -248,8 +248,8 @@ class Target:
 def attach(pid: int, *, seal: bool = True) -> Target:
     """Trace a running process. Its threads do not notice: none is stopped.
 
-    seal: slot areas, made when the first slot is needed, are protected from the process itself (mseal, Linux 6.10) and stay
-    mapped, empty, after a detach, for the next attach. seal=False: detach leaves nothing mapped.
+    seal: slot areas, made when the first slot is needed, are protected from the process itself (mseal, Linux 6.10) and
+    stay mapped, empty, after a detach, for the next attach. seal=False: detach leaves nothing mapped.
 
     Raises TargetGone (no such process), NotPermitted or AlreadyTraced (with what would help), UnsupportedTarget (32-bit
     code, a kernel thread, ourselves).
@@ -271,8 +271,8 @@ def spawn(
     """Start a program and trace it from its entry point on, where it waits, its libraries loaded, until ``run()`` or
     ``resume()``.
 
-    `argv[0]` is looked up in PATH; `stdin`, `stdout`, `stderr` are file descriptors (-1: inherited). The process is a child of
-    ours: ``exit_code`` tells how it ended.
+    `argv[0]` is looked up in PATH; `stdin`, `stdout`, `stderr` are file descriptors (-1: inherited). The process is a
+    child of ours: ``exit_code`` tells how it ended.
     """
     words = [os.fsencode(word) for word in argv]
     if not words:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from tests.differential import influence
 from tests.differential.forms import drawn
 from tests.differential.ours import FLOW_NEXT, Decoded, decode
