@@ -14,7 +14,7 @@ SOURCES := setup.py $(shell find uprobe_core -name '*.pyx' -o -name '*.pxd' -o -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help build demo test lint bench wheel clean
+.PHONY: help build demo test lint bench fuzz wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -29,9 +29,13 @@ test: build/.done $(VENV)/.test ## run every test; ARGS="-k spec" for some
 lint: build/.done $(VENV)/.lint ## style and types
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
+	$(PY) uprobe_core/x86/gen_tables.py --check
 
 bench: build/.done $(VENV)/.test ## measure against the bare cost of a stop; writes build/benchmarks.md
 	@$(PY) -m benchmarks.run $(ARGS)
+
+fuzz: build/.done $(VENV)/.test ## let the processor judge the decoder for a minute; ARGS="--seconds 600 --seed 7"
+	@$(PY) -m tests.fuzz --seconds 60 $(ARGS)
 
 build: build/.done ## compile the core in place
 
