@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
 from tests.differential import absent, iced, ours, zydis
 from tests.differential.spaces import Codes
 from tests.oracle import JUDGE_IN, Hint, Oracle, Outcome, processor
