@@ -50,7 +50,7 @@ _ERRORS = (
     "TargetGone", "UnsupportedTarget", "UprobeError",
 )  # fmt: skip
 
-__all__ = ["__version__", *_ERRORS, *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_ERRORS, *_HOMES]
 
 
 def __getattr__(name: str) -> object:

@@ -1,7 +1,8 @@
 """Slot areas: ordinary mappings in the target, made by the target itself when the first slot is needed.
 
-All methods run in the owner thread. An area is readable and executable, never writable by the target; we write through
-/proc/PID/mem. Its first slot holds a `syscall` of our own, so that later system calls need nothing of the target's text.
+All methods run in the owner thread. An area is readable and executable, never writable by the target; we write
+through /proc/PID/mem. Its first slot holds a `syscall` of our own, so that later system calls need nothing of the
+target's text.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _MAP_FIXED_NOREPLACE = 0x100000
 _GADGET = b"\x0f\x05\xc3"  # syscall; ret
 _BREAKPOINT = b"\xcc"
 _HEADER = (_GADGET + b"uprobes slots").ljust(SLOT_SIZE, _BREAKPOINT)
-# signal(7): an interruption ends these with EINTR even when no signal comes. They can be put back, but another thread is
-# better.
+# signal(7): an interruption ends these with EINTR even when no signal comes. They can be put back, but another thread
+# is better.
 _FRAGILE = frozenset(
     _NUMBERS[name]
     for name in (

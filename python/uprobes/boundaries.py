@@ -4,23 +4,73 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uprobes.insn import decode_all
+from uprobes.insn import decode, decode_all
 from uprobes.process import Mapping, mapping_at, read_image, read_mappings
+from uprobes.refusal import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from uprobes.insn import Insn
     from uprobes.place import Place
+    from uprobes.places import Places
 
 
-def is_boundary(place: Place, mapping: Mapping, image: memoryview) -> bool:
-    """Whether decoding from `place.start_vaddr` arrives at `place.vaddr`. `image`: the mapping's bytes in its file."""
-    assert place.start_vaddr is not None
-    start = place.start_vaddr - mapping.start
-    end = place.vaddr - mapping.start
-    if start < 0:
-        return False
-    # 15 more bytes: the instruction that straddles the address is decoded whole.
-    decoded = decode_all(image[start : end + 15], place.start_vaddr)
-    return place.vaddr in decoded.addresses
+def find_boundaries(
+    places: Places, first: int, last: int, mapping: Mapping, image: memoryview, refusals: dict[int, Refusal]
+) -> Sequence[int]:
+    """The indices, from `first` to before `last`, of the places that begin an instruction; why the others do not
+    goes to `refusals`. `image` is what the mapping's file has; all these places are in the mapping.
+    """
+    vaddrs, starts = places.vaddrs[first:last], places.starts[first:last]
+    if vaddrs == starts:
+        return range(first, last)
+    sound = []
+    start = 0
+    inside: frozenset[int] = frozenset()
+    for index in range(first, last):
+        vaddr = places.vaddrs[index]
+        if places.starts[index] == 0:
+            refusals[index] = Refusal.NO_START
+            continue
+        if places.starts[index] != vaddr:
+            if places.starts[index] != start:
+                start = places.starts[index]
+                # Addresses rise: the last one of this function is followed by one with another start.
+                end = next((at for at in range(index, last) if places.starts[at] != start), last)
+                inside = _instructions(start, places.vaddrs[end - 1], mapping, image)
+            if vaddr not in inside:
+                refusals[index] = Refusal.INSIDE
+                continue
+        sound.append(index)
+    return sound
+
+
+def _instructions(start: int, last: int, mapping: Mapping, image: memoryview) -> frozenset[int]:
+    """Where instructions begin from `start` up to and with `last`."""
+    if start < mapping.start:
+        return frozenset()
+    # 15 more bytes: the instruction that straddles the end is decoded whole.
+    decoded = decode_all(image[start - mapping.start : last - mapping.start + 15], start)
+    return frozenset(decoded.addresses)
+
+
+def enclosing_instruction(place: Place, pid: int) -> Insn | None:
+    """The instruction that `place` is inside of, decoded from the start of its function; None where it is in none."""
+    mapping = mapping_at(read_mappings(pid), place.vaddr)
+    if mapping is None or place.start_vaddr is None or place.start_vaddr < mapping.start:
+        return None
+    image = read_image(pid, mapping)
+    first, last = place.start_vaddr - mapping.start, place.vaddr - mapping.start
+    decoded = decode_all(image[first : last + 15], place.start_vaddr)
+    before = [
+        address
+        for address, length in zip(decoded.addresses, decoded.lengths, strict=True)
+        if address < place.vaddr < address + length
+    ]
+    if not before:
+        return None
+    return decode(image[before[0] - mapping.start : before[0] - mapping.start + 15], before[0])
 
 
 def function_instructions(place: Place, pid: int) -> list[int]:

@@ -1,7 +1,7 @@
 """The owner thread: the one thread that talks to a target's tracer.
 
-Everybody else posts work to it. Between two pieces of work it is inside the tracer's loop, without the GIL; it comes out
-for a posted piece of work, for a hit that has a callback, and when the target executes another program or ends.
+Everybody else posts work to it. Between two pieces of work it is inside the tracer's loop, without the GIL; it comes
+out for a posted piece of work, for a hit that has a callback, and when the target executes another program or ends.
 """
 
 from __future__ import annotations

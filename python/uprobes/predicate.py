@@ -1,7 +1,7 @@
 """``when=``: an expression over the arguments and registers of a hit, as ``arg2 > 4096 and arg0 != 0``.
 
-Integers only. Names: ``arg0``, ``arg1`` … and the registers (``rdi``, ``rsp`` …), 64-bit unsigned, and ``tid``. Operators:
-``and or not``, comparisons (chains too), ``+ - * // % & | ^ << >> ~``.
+Integers only. Names: ``arg0``, ``arg1`` … and the registers (``rdi``, ``rsp`` …), 64-bit unsigned, and ``tid``.
+Operators: ``and or not``, comparisons (chains too), ``+ - * // % & | ^ << >> ~``.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from uprobe_core.abi import PLAN_ONE_STOP
 from uprobe_core.x86.relocate import kind_name
 from uprobes.hit import Hit
 from uprobes.insn import Insn, decode
-from uprobes.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from uprobe_core.trace.tracer import Tracer
     from uprobes.hit import Registers
     from uprobes.place import Place
+    from uprobes.refusal import Refusal
     from uprobes.sites import SiteTable
 
     Callback = Callable[[Hit], object]
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Site:
     """One probed address.
 
-    ``address`` in the process; ``module`` (path), ``symbol``, ``offset`` from the symbol; ``refusal`` says why it could not
-    be probed (then it never counts), or is None.
+    ``address`` in the process; ``module`` (path), ``symbol``, ``offset`` from the symbol; ``refusal`` says why it could
+    not be probed (then it never counts), or is None.
     """
 
     __slots__ = ("_number", "_table", "address", "module", "offset", "refusal", "symbol")
@@ -62,19 +62,20 @@ class Site:
     @property
     def mode(self) -> str | None:
         """``trap`` (one stop a hit) or ``step`` (two); None where it was refused."""
-        if self._number is None:
+        plan = self._plan
+        if plan is None:
             return None
-        return "trap" if self._plan & PLAN_ONE_STOP else "step"
+        return "trap" if plan & PLAN_ONE_STOP else "step"
 
     @property
     def fixup(self) -> str | None:
         """In words: how a hit gets past the instruction."""
-        return None if self._number is None else kind_name(self._plan)
+        plan = self._plan
+        return None if plan is None else kind_name(plan)
 
     @property
-    def _plan(self) -> int:
-        assert self._number is not None
-        return int(self._table.tracer.site(self._number)[1])
+    def _plan(self) -> int | None:
+        return None if self._number is None else int(self._table.tracer.site(self._number)[1])
 
     def __repr__(self) -> str:
         """Name, address and what became of it."""
@@ -143,6 +144,8 @@ class Probe:
         self._table = table
         self.numbers = array("I", (number for index, number in enumerate(numbers) if index not in refusals))
         """The engine's numbers of the sites that are not refused."""
+        self.generation = table.generation
+        """Of the table when the sites were inserted."""
         self._enabled = False
         self._counted = 0
         self._since = 0

@@ -43,8 +43,19 @@ def resolve(spec: ProbeSpec, modules: Sequence[Module], pid: int) -> list[Place]
             module.close()
 
 
-def _at_address(address: int, provider: Provider, modules: Sequence[Module]) -> list[Place]:
+def describe(address: int, modules: Sequence[Module]) -> Place:
     """What is known of an address of the process: nothing but itself where no module is."""
+    for module in modules:
+        if address in module:
+            try:
+                return _place(module, locate_address(module.binary, module.vaddr_of(address)))
+            finally:
+                module.close()
+    return Place(address)
+
+
+def _at_address(address: int, provider: Provider, modules: Sequence[Module]) -> list[Place]:
+    """The place at an address, or the exits of the function that begins there."""
     for module in modules:
         if address in module:
             found = [locate_address(module.binary, module.vaddr_of(address))]

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from array import array
-from collections import Counter
-from itertools import groupby
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from uprobe_core.abi import plan_place, probe_mode, rip_strategy
 from uprobe_core.status import status as core_status
 from uprobes.areas import REACH, Areas
-from uprobes.boundaries import is_boundary
+from uprobes.boundaries import find_boundaries
 from uprobes.errors import NoRoom
 from uprobes.process import Mapping, mapping_at, read_image, read_mappings
 from uprobes.refusal import Refusal
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from uprobes.owner import Owner
-    from uprobes.place import Place
+    from uprobes.places import Places
     from uprobes.probe import Probe
 
 MODES = {"auto": probe_mode.MODE_AUTO, "step": probe_mode.MODE_STEP, "trap": probe_mode.MODE_TRAP}
@@ -51,51 +50,35 @@ class SiteTable:
         self.areas = Areas(owner.tracer, pid, seal=seal)
         self._owner = owner
         self._pid = pid
-        self._users: Counter[int] = Counter()
-        self._armers: Counter[int] = Counter()
         self._watchers: dict[int, list[Probe]] = {}
         self._dropped = 0
+        self.generation = 0
+        """Counts the programs that the target has executed: sites belong to one of them."""
 
     # ---- inserting
 
-    def insert(self, places: Sequence[Place], mode: str, rip: str) -> Insertion:
-        """Insert sites at `places`, which are sorted by address; none is armed yet. NoRoom when there are no slots."""
-        return self._owner.call(lambda: self._insert(places, mode, rip))
+    def insert(self, places: Places, mode: str, rip: str) -> Insertion:
+        """Insert sites at `places`; none is armed yet. NoRoom when there are no slots."""
+        return self._owner.call(lambda: self._insert(places, MODES[mode], STRATEGIES[rip]))
 
-    def _insert(self, places: Sequence[Place], mode: str, rip: str) -> Insertion:
+    def _insert(self, places: Places, mode: int, strategy: int) -> Insertion:
         numbers = array("I", bytes(4 * len(places)))
         refusals: dict[int, Refusal] = {}
         mappings = read_mappings(self._pid)
-        indexed = groupby(enumerate(places), key=lambda item: mapping_at(mappings, item[1].vaddr))
-        for mapping, group in indexed:
-            members = list(group)
+        first = 0
+        while first < len(places):
+            mapping = mapping_at(mappings, places.vaddrs[first])
             refusal = _mapping_refusal(mapping)
             if mapping is None or refusal:
-                refusals.update((index, refusal or Refusal.NOT_EXECUTABLE) for index, _ in members)
-                continue
-            image = read_image(self._pid, mapping)
-            sound = self._check_boundaries(members, mapping, image, refusals)
-            batch = _Batch(self, mapping, image, MODES[mode], STRATEGIES[rip])
-            batch.insert(sound, numbers, refusals)
-        return Insertion(numbers, refusals)
-
-    def _check_boundaries(
-        self,
-        members: Sequence[tuple[int, Place]],
-        mapping: Mapping,
-        image: memoryview,
-        refusals: dict[int, Refusal],
-    ) -> list[tuple[int, int]]:
-        """(index, address) of the places that begin an instruction; the others are refused."""
-        sound = []
-        for index, place in members:
-            if place.start_vaddr is None:
-                refusals[index] = Refusal.NO_START
-            elif place.start_vaddr == place.vaddr or is_boundary(place, mapping, image):
-                sound.append((index, place.vaddr))
+                last = first + 1 if mapping is None else bisect_left(places.vaddrs, mapping.end)
+                refusals.update((index, refusal or Refusal.NOT_EXECUTABLE) for index in range(first, last))
             else:
-                refusals[index] = Refusal.INSIDE
-        return sound
+                last = bisect_left(places.vaddrs, mapping.end)
+                image = read_image(self._pid, mapping)
+                sound = find_boundaries(places, first, last, mapping, image, refusals)
+                _Batch(self, mapping, image, mode, strategy).insert(places, sound, numbers, refusals)
+            first = last
+        return Insertion(numbers, refusals)
 
     # ---- arming
 
@@ -107,9 +90,7 @@ class SiteTable:
                 for number in probe.numbers:
                     self._watchers.setdefault(number, []).append(probe)
                     self.tracer.watch(number, True)
-            fresh = array("I", (number for number in probe.numbers if not self._armers[number]))
-            self._armers.update(probe.numbers)
-            self.tracer.arm(fresh)
+            self.tracer.arm(probe.numbers)
 
         self._owner.call(work)
 
@@ -117,8 +98,9 @@ class SiteTable:
         """Take the patches back of sites that no other enabled probe has."""
 
         def work() -> None:
-            self._armers.subtract(probe.numbers)
-            self.tracer.disarm(array("I", (number for number in probe.numbers if not self._armers[number])))
+            if probe.generation != self.generation:
+                return
+            self.tracer.disarm(probe.numbers)
             if probe.wants_stops:
                 for number in probe.numbers:
                     self._watchers[number].remove(probe)
@@ -128,16 +110,15 @@ class SiteTable:
 
     def adopt(self, probe: Probe) -> None:
         """A new probe has these sites."""
-        self._users.update(probe.numbers)
+        self._owner.call(lambda: self.tracer.adopt(probe.numbers))
 
     def forget(self, probe: Probe) -> None:
         """A disabled probe is done with its sites; those that nobody has are dropped."""
 
         def work() -> None:
-            self._users.subtract(probe.numbers)
-            unused = array("I", (number for number in probe.numbers if not self._users[number]))
-            self.tracer.drop(unused)
-            self._dropped += len(unused)
+            if probe.generation != self.generation:
+                return
+            self._dropped += self.tracer.release(probe.numbers)
 
         self._owner.call(work)
 
@@ -154,7 +135,7 @@ class SiteTable:
 
     def forget_all(self) -> None:
         """In the owner thread, after an exec: the sites and areas went with the old program."""
-        self._armers.clear()
+        self.generation += 1
         self._watchers.clear()
         self.areas.forget()
 
@@ -185,30 +166,32 @@ class _Batch:
         self._mode = mode
         self._strategy = strategy
 
-    def insert(self, sound: list[tuple[int, int]], numbers: array[int], refusals: dict[int, Refusal]) -> None:
+    def insert(
+        self, places: Places, indices: Sequence[int], numbers: array[int], refusals: dict[int, Refusal]
+    ) -> None:
+        """Insert the places with these indices; their engine numbers, or refusals, go to where the others are."""
         near = True
-        while sound:
-            vaddrs = array("Q", (vaddr for _, vaddr in sound))
-            made = array("I", bytes(4 * len(sound)))
+        while indices:
+            vaddrs = array("Q", (places.vaddrs[index] for index in indices))
+            made = array("I", bytes(4 * len(vaddrs)))
             problems = self._tracer.insert(
                 vaddrs, made, self._mode, self._strategy, near, self._image, self._mapping.start
             )
-            for (index, _), number in zip(sound, made, strict=True):
+            for index, number in zip(indices, made, strict=True):
                 numbers[index] = number
             waiting = []
             needs: list[tuple[int, int, int]] = []
-            for place, status, refusal, where, reach in problems:
-                index, vaddr = sound[place]
+            for position, status, refusal, where, reach in problems:
                 if status == core_status.STATUS_REFUSED:
-                    refusals[index] = Refusal(refusal)
+                    refusals[indices[position]] = Refusal(refusal)
                 elif status == core_status.STATUS_NO_ROOM:
-                    waiting.append((index, vaddr))
-                    needs.append((vaddr, reach, where))
+                    waiting.append(indices[position])
+                    needs.append((vaddrs[position], reach, where))
                 else:
-                    raise OSError(-status, f"cannot insert a site at {vaddr:#x}")
+                    raise OSError(-status, f"cannot insert a site at {vaddrs[position]:#x}")
             if waiting and not self._make_room(needs, near):
                 near = False
-            sound = waiting
+            indices = waiting
 
     def _make_room(self, needs: list[tuple[int, int, int]], near: bool) -> bool:
         """Free or make slots for those that were missing. False: nothing near can be had, plan without it."""

@@ -13,13 +13,15 @@ import weakref
 from typing import TYPE_CHECKING, TypeVar
 
 from uprobe_core.linux import spawn as core_spawn
-from uprobes.boundaries import function_instructions
-from uprobes.errors import ProbeRefused, TargetGone, UprobeError
+from uprobes.boundaries import enclosing_instruction, function_instructions
+from uprobes.errors import ProbeRefused, UprobeError
 from uprobes.hit import Memory, Registers
 from uprobes.owner import Owner
 from uprobes.permission import explain_refusal, require_traceable
+from uprobes.places import Places
 from uprobes.probe import Probe
 from uprobes.process import entry_vaddr
+from uprobes.refusal import Refusal
 from uprobes.resolve import resolve
 from uprobes.sites import MODES, STRATEGIES, SiteTable
 from uprobes.spec import ProbeSpec, parse
@@ -187,22 +189,26 @@ class Target:
             from uprobes.predicate import compile_predicate
 
             predicate = compile_predicate(when)
-        specs = [parse_spec(one) for one in ([spec] if isinstance(spec, str | int | ProbeSpec) else spec)]
-        places = self._places(specs)
+        wanted = [spec] if isinstance(spec, str | int | ProbeSpec) else list(spec)
+        places = self._places(wanted)
         insertion = self._sites.insert(places, mode, rip)
         if len(places) == 1 and insertion.refusals:
-            raise _refused(places[0], insertion.refusals[0])
-        text = ", ".join(str(one) for one in specs)
-        probe = Probe(self._sites, text, places, insertion.numbers, insertion.refusals, callback, predicate)
+            raise _refused(places[0], insertion.refusals[0], self.pid)
+        probe = Probe(self._sites, _name(wanted), places, insertion.numbers, insertion.refusals, callback, predicate)
         self._sites.adopt(probe)
         probe.enable()
         return probe
 
-    def _places(self, specs: Sequence[ProbeSpec]) -> list[Place]:
+    def _places(self, wanted: Sequence[str | ProbeSpec | int]) -> Places:
         """Every place of every specification, each once, in order of address."""
         modules = self.modules
-        found = {place.vaddr: place for spec in specs for place in resolve(spec, modules, self.pid)}
-        return [found[vaddr] for vaddr in sorted(found)]
+        found = [
+            place
+            for one in wanted
+            if not isinstance(one, int)
+            for place in resolve(parse_spec(one), modules, self.pid)
+        ]
+        return Places(found, (one for one in wanted if isinstance(one, int)), modules)
 
     # ---- what the owner thread tells
 
@@ -242,8 +248,8 @@ class Target:
 def attach(pid: int, *, seal: bool = True) -> Target:
     """Trace a running process. Its threads do not notice: none is stopped.
 
-    seal: slot areas, made when the first slot is needed, are protected from the process itself (mseal, Linux 6.10) and stay
-    mapped, empty, after a detach, for the next attach. seal=False: detach leaves nothing mapped.
+    seal: slot areas, made when the first slot is needed, are protected from the process itself (mseal, Linux 6.10) and
+    stay mapped, empty, after a detach, for the next attach. seal=False: detach leaves nothing mapped.
 
     Raises TargetGone (no such process), NotPermitted or AlreadyTraced (with what would help), UnsupportedTarget (32-bit
     code, a kernel thread, ourselves).
@@ -265,8 +271,8 @@ def spawn(
     """Start a program and trace it from its entry point on, where it waits, its libraries loaded, until ``run()`` or
     ``resume()``.
 
-    `argv[0]` is looked up in PATH; `stdin`, `stdout`, `stderr` are file descriptors (-1: inherited). The process is a child of
-    ours: ``exit_code`` tells how it ended.
+    `argv[0]` is looked up in PATH; `stdin`, `stdout`, `stderr` are file descriptors (-1: inherited). The process is a
+    child of ours: ``exit_code`` tells how it ended.
     """
     words = [os.fsencode(word) for word in argv]
     if not words:
@@ -295,11 +301,15 @@ def spawn(
     return target
 
 
-def parse_spec(spec: str | ProbeSpec | int) -> ProbeSpec:
-    """A specification from its text, or from an address in the process."""
-    if isinstance(spec, int):
-        return ProbeSpec(address=spec)
+def parse_spec(spec: str | ProbeSpec) -> ProbeSpec:
+    """A specification from its text."""
     return parse(spec) if isinstance(spec, str) else spec
+
+
+def _name(wanted: Sequence[str | ProbeSpec | int]) -> str:
+    """How a probe is called: its specification, or the first of them and how many more."""
+    first = hex(wanted[0]) if wanted and isinstance(wanted[0], int) else str(wanted[0]) if wanted else "nothing"
+    return first if len(wanted) <= 1 else f"{first} and {len(wanted) - 1} more"
 
 
 def _require_choice(name: str, value: str, choices: Mapping[str, object]) -> None:
@@ -307,15 +317,22 @@ def _require_choice(name: str, value: str, choices: Mapping[str, object]) -> Non
         raise UprobeError(f"{name} {value!r}: no such {name}", hint=f"one of {', '.join(choices)}")
 
 
-def _refused(place: Place, refusal: Refusal) -> ProbeRefused:
+def _refused(place: Place, refusal: Refusal, pid: int) -> ProbeRefused:
     """The exception for a place that was the only one asked for."""
+    fact, hint = refusal.sentence, refusal.hint
+    if refusal is Refusal.INSIDE and (insn := enclosing_instruction(place, pid)) is not None:
+        before = place.offset - (place.vaddr - insn.address)
+        names = [f"{place.symbol or hex(place.vaddr)}+{at:#x}" for at in (before, before + insn.length)]
+        fact = f"the address is inside the instruction at {names[0]} ({insn.bytes.hex(' ')}, {insn.length} bytes)"
+        hint = f"probe {names[0]} or {names[1]}"
     return ProbeRefused(
         refusal,
         address=place.vaddr,
         module=place.module and place.module.rpartition("/")[2],
         symbol=place.symbol,
         offset=place.offset,
-        fact=refusal.sentence,
+        fact=fact,
+        hint=hint,
     )
 
 

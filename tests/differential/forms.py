@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
+
 from tests.differential import ours, verdict
 from tests.differential.seeds import seeds
 from tests.differential.spaces import Codes, campaign

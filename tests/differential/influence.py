@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from tests.differential import ours
 from tests.differential.spaces import Codes
 from tests.oracle import EXECUTE_IN, Oracle, Outcome

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
+
 from tests.oracle.build import CACHE, ROOT, fingerprint
 
 # fmt: off

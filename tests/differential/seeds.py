@@ -4,6 +4,7 @@ import functools
 import sys
 
 import numpy as np
+
 from tests.differential.code import text_of
 from tests.differential.spaces import WIDTH, Codes
 from tests.golden import cases

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from tests.differential import iced, zydis
 from tests.differential.code import library, text_of
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from iced_x86 import Code, Decoder, FlowControl, Instruction
+
 from tests.differential import iced, ours
 from tests.differential.forms import drawn
 

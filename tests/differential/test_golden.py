@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from tests.differential import ours
 from tests.golden import Case, cases
 from tests.oracle.oracle import pack

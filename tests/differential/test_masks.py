@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from tests.differential import effects, iced, influence, masks
 from tests.differential.forms import drawn
 from tests.differential.verdict import DANGEROUS, Names

@@ -1,6 +1,7 @@
 """Our decoder against the processor: two million sequences from all spaces, the same ones every time."""
 
 import pytest
+
 from tests.differential import verdict
 from tests.differential.seeds import seeds
 from tests.differential.spaces import campaign

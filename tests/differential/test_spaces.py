@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+
 from tests.differential.seeds import seeds
 from tests.differential.spaces import SPACES, Axis, Space, campaign
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from tests.oracle.build import compile_program
 
 SOURCE = Path(__file__).with_name("zydis.c")

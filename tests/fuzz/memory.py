@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from tests.differential import ours
 from tests.differential.seeds import seeds
 from tests.differential.spaces import campaign

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tests.fuzz import memory
 from tests.oracle.build import compiler
 

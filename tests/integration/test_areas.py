@@ -1,4 +1,4 @@
-"""Slot areas: ordinary mappings, on demand, where they should be, safe from the target, and gone or empty afterwards."""
+"""Slot areas: ordinary mappings, on demand, in the right place, safe from the target, gone or empty afterwards."""
 
 import mmap
 import re

@@ -22,7 +22,7 @@ ROUNDS = 8
 
 @pytest.mark.parametrize("mode", ["trap", "step"])
 def test_the_target_survives_and_is_clean(victim, mode):
-    chance = random.Random(7)
+    chance = random.Random(7)  # noqa: S311
     spin = victim("spin")
     before = executable_text(spin.pid)
     for _ in range(ROUNDS):

@@ -75,7 +75,8 @@ struct execute_out {
     uint64_t memory; /* hash of the arena */
     uint64_t vector; /* hash of x87, SSE, AVX and AVX-512 state */
     uint8_t outcome;
-    uint8_t pad[7];
+    uint8_t stop; /* the exception that ended the run: #DB, or #PF where the guard page did */
+    uint8_t pad[6];
 };
 
 _Static_assert(sizeof(struct judge_in) == 20, "numpy's dtype in oracle.py");

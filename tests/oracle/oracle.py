@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+
 from tests.oracle.build import compile_program
 
 HERE = Path(__file__).parent
@@ -45,7 +46,8 @@ EXECUTE_OUT = np.dtype(
         ("memory", "<u8"),
         ("vector", "<u8"),
         ("outcome", "u1"),
-        ("pad", "u1", 7),
+        ("stop", "u1"),
+        ("pad", "u1", 6),
     ]
 )
 

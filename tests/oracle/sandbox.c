@@ -78,6 +78,7 @@ static void execute_report(struct execute_out *out, const ucontext_t *context)
     out->eflags = (uint64_t)frame[REG_EFL] & ~(uint64_t)TRAP_FLAG;
     out->moved = sight.moved;
     out->outcome = sight.fetch_fault ? OUT_TOO_FEW : sight.outcome;
+    out->stop = (uint8_t)frame[REG_TRAPNO];
     out->memory = memory_hash();
     out->vector = vector_hash(context->uc_mcontext.fpregs);
 }

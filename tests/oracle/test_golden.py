@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from tests.golden import Case, cases
 from tests.oracle import EXECUTE_IN, JUDGE_IN, Hint, Oracle, Outcome, processor
 from tests.oracle.oracle import START_GPR, pack

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+
 from tests.differential.spaces import random_codes
 from tests.oracle import EXECUTE_IN, JUDGE_IN, Hint, Oracle, Outcome
 from tests.oracle.oracle import START_GPR, pack

@@ -39,11 +39,12 @@ int main(void)
 {
     uint64_t value = 1, rounds = 0;
     victim_ready();
-    for (long order; (order = victim_order()) > 0; rounds += (uint64_t)order)
+    for (long order; (order = victim_order()) > 0;) {
         for (long i = 0; i < order; i++)
             for (size_t f = 0; f < FUNCTIONS; f++)
                 value = functions[f](value);
-    victim_report("rounds", rounds);
+        victim_report("rounds", rounds += (uint64_t)order);
+    }
     victim_report("value", value);
     return 0;
 }

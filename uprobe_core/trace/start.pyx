@@ -1,13 +1,15 @@
 """The first instruction: see start.pxd."""
 
 from libc.errno cimport ESRCH
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from uprobe_core.linux.memory cimport memory_read, memory_write
-from uprobe_core.linux.ptrace cimport ip_get, ip_set, task_cont
-from uprobe_core.linux.wait cimport SIGTRAP, stop_consume, stop_t, stop_wait_task
+from uprobe_core.linux.ptrace cimport ip_get, ip_set, task_cont, task_interrupt
+from uprobe_core.linux.wait cimport SIGTRAP, stop_t, stop_wait_task
 from uprobe_core.trace.engine cimport LOOP_ENDED
 from uprobe_core.trace.loop cimport stop_serve
+from uprobe_core.trace.tasks cimport TASK_KEPT, task_find, task_t
+from uprobe_core.trace.world cimport task_keep
 
 cdef enum:
     BREAKPOINT = 0xcc
@@ -36,12 +38,16 @@ cdef int target_run_to(engine_t *engine, uint64_t vaddr) noexcept nogil:
         status = memory_write(engine.text.mem_fd, vaddr, &before, 1)
     if status == 0:
         status = <int>ip_set(engine.pid, vaddr)
+    # From the breakpoint's signal stop to a stop of ours, from which system calls can be made.
     if status == 0:
-        # Kept for long: an unconsumed stop would be reported again and again. With the byte and ip put back nothing is
-        # lost if we die now.
-        status = stop_consume(engine.pid, &stop)
-    return status
+        status = <int>task_interrupt(engine.pid)
+    if status == 0:
+        status = <int>task_cont(engine.pid, 0)
+    return status if status < 0 else task_keep(engine, engine.pid)
 
 
 cdef int target_go(engine_t *engine) noexcept nogil:
+    cdef task_t *task = task_find(&engine.tasks, engine.pid)
+    if task != NULL:
+        task.flags &= ~<uint32_t>TASK_KEPT
     return <int>task_cont(engine.pid, 0)

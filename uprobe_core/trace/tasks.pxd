@@ -11,6 +11,7 @@ cdef enum task_flag:
     TASK_HELD = 0x02      # stopped while the world is stopped; `status` is the stop it is at
     TASK_FOREIGN = 0x04   # of another thread group that shares the address space (vfork, CLONE_VM)
     TASK_DEFERRING = 0x10 # steps through its slot before signal `deferred` is delivered
+    TASK_KEPT = 0x20      # a new target that waits at its entry point, its stop taken note of
     TASK_REPLAY = 0x08    # the hit at `site` was reported already and comes once more
 
 ctypedef struct task_t:

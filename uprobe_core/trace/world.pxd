@@ -19,6 +19,10 @@ cdef int slots_reclaim(engine_t *engine, int deadline_ms) noexcept nogil
 cdef int task_halt(engine_t *engine, pid_t tid, int deadline_ms) noexcept nogil
 cdef int task_release(engine_t *engine, pid_t tid) noexcept nogil
 
+# Keeps a task that is about to report a stop of ours where it stands, until it is told to go on. Its stop is taken note of:
+# one that is not would be reported again and again. 0 or -errno.
+cdef int task_keep(engine_t *engine, pid_t tid) noexcept nogil
+
 # Takes everything back and lets go of all tasks. The target runs on as if never traced. Arenas are unmapped, sealed ones
 # emptied but for their first slot.
 cdef int engine_leave(engine_t *engine) noexcept nogil

@@ -16,7 +16,7 @@ from uprobe_core.linux.ptrace cimport (
     sigmask_get, task_cont, task_detach, task_interrupt, task_listen, task_seize,
 )
 from uprobe_core.linux.remote_call cimport call_put_back, remote_begin, remote_end, remote_syscall, remote_t
-from uprobe_core.linux.wait cimport SIGTRAP, stop_event, stop_is_end, stop_poll_task, stop_t, stop_wait_task
+from uprobe_core.linux.wait cimport SIGTRAP, stop_consume, stop_event, stop_is_end, stop_poll_task, stop_t, stop_wait_task
 from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, site_find
 from uprobe_core.patch.text cimport text_disarm, text_reclaim
@@ -24,7 +24,7 @@ from uprobe_core.trace.deferral cimport signal_give_back
 from uprobe_core.trace.engine cimport LOOP_ENDED, LOOP_EXEC, LOOP_NONE
 from uprobe_core.trace.hit cimport slot_leave, step_abort
 from uprobe_core.trace.loop cimport stop_is_hit_taken_back, stop_serve
-from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_HELD, TASK_STEPPING, task_add, task_find, task_t
+from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_HELD, TASK_KEPT, TASK_STEPPING, task_add, task_find, task_t
 
 cdef extern from "<dirent.h>" nogil:
     ctypedef struct DIR:
@@ -186,11 +186,35 @@ cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
     return settled_serve(engine, &stop)
 
 
+cdef int task_keep(engine_t *engine, pid_t tid) noexcept nogil:
+    cdef stop_t stop
+    cdef task_t *task = task_find(&engine.tasks, tid)
+    cdef int status = stop_wait_task(tid, &stop)
+    if status == 0:
+        status = stop_consume(tid, &stop)
+    if status == 0 and task != NULL:
+        task.flags |= TASK_KEPT
+        task.status = stop.status
+    return status
+
+
+cdef bint task_is_kept(engine_t *engine, pid_t tid) noexcept nogil:
+    """A kept task stands still already, and says so to nobody."""
+    cdef task_t *task = task_find(&engine.tasks, tid)
+    if task == NULL or not task.flags & TASK_KEPT:
+        return False
+    task.flags |= TASK_HELD
+    return True
+
+
 cdef int task_halt(engine_t *engine, pid_t tid, int deadline_ms) noexcept nogil:
     cdef int64_t until = clock_ms() + deadline_ms
     cdef long wait_us = 20
     cdef bint held = False
-    cdef int status = <int>task_interrupt(tid)
+    cdef int status
+    if task_is_kept(engine, tid):
+        return 0
+    status = <int>task_interrupt(tid)
     if status < 0:
         return status
     while True:
@@ -204,10 +228,14 @@ cdef int task_halt(engine_t *engine, pid_t tid, int deadline_ms) noexcept nogil:
 
 
 cdef int task_release(engine_t *engine, pid_t tid) noexcept nogil:
+    cdef stop_t stop
     cdef task_t *task = task_find(&engine.tasks, tid)
     if task == NULL or not task.flags & TASK_HELD:
         return 0
     task.flags &= ~<uint32_t>TASK_HELD
+    if task.flags & TASK_KEPT:
+        # After a remote call it stands at a new stop.
+        return task_keep(engine, tid) if stop_poll_task(tid, &stop) == 0 and stop.tid else 0
     # A group stop goes on; it ends with SIGCONT as it would without us.
     if task.status & 0xff != SIGTRAP:
         return <int>task_listen(tid)
@@ -221,7 +249,8 @@ cdef int world_stop(engine_t *engine, int deadline_ms) noexcept nogil:
     cdef pid_t tid
     cdef bint held
     for i in range(engine.tasks.mask + 1):
-        if engine.tasks.table[i].tid and not engine.tasks.table[i].flags & TASK_HELD:
+        tid = engine.tasks.table[i].tid
+        if tid and not task_is_kept(engine, tid) and not engine.tasks.table[i].flags & TASK_HELD:
             task_interrupt(engine.tasks.table[i].tid)
     while True:
         running = 0

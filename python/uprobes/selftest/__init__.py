@@ -1,17 +1,19 @@
 """Proves on this machine's processor that instructions run out of line as they run in place.
 
-Draws instruction forms from a seed, runs each natively and in every way that the planner knows, from the same registers
-and memory, and compares everything that it can have changed.
+Takes the instructions known to be hard and more forms drawn from a seed, runs each natively and in every way that the
+planner knows, from the same registers and memory, and compares everything that it can have changed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 
 from uprobe_core.x86.relocate import Plan, plan
 from uprobes.refusal import Refusal
 from uprobes.selftest.forms import Form, forms
+from uprobes.selftest.hard import HARD
 from uprobes.selftest.judge import AccessError, Judge, Result, Variant
 from uprobes.selftest.sandbox import SITE_IP, Sandbox, SandboxError
 from uprobes.selftest.state import State, StateMaker
@@ -79,7 +81,7 @@ class SelfTest:
         self._renew()
         seen: set[bytes] = set()
         try:
-            for form in forms(self._seed):
+            for form in chain(HARD.values(), forms(self._seed)):
                 if self._report.forms == self._count:
                     break
                 code = _instruction(form)

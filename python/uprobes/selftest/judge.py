@@ -112,9 +112,14 @@ class Judge:
         """Where it stands, with an int3 at every place to which it can go."""
         page = b"\xcc" * (SITE_IP - _SITE_PAGE) + code
         self._sandbox.write(_SITE_PAGE, page + b"\xcc" * (PAGE - len(page)))
+        result = self.in_place(state)
+        self._sandbox.write(SITE_IP, b"\xcc" * len(code))
+        return result
+
+    def in_place(self, state: State) -> Result:
+        """Whatever stands at the site, run from there."""
         state_load(self._sandbox, state)
         stop = self._sandbox.run(register_set(state.registers, "rip", SITE_IP))
-        self._sandbox.write(SITE_IP, b"\xcc" * len(code))
         return self._result(stop, _landed(stop))
 
     def plans(self, code: bytes) -> Iterator[tuple[Variant, Plan]]:

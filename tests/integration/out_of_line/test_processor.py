@@ -6,6 +6,7 @@ import struct
 import pytest
 
 from uprobes.selftest import SelfTest
+from uprobes.selftest.hard import HARD
 from uprobes.selftest.judge import AccessError
 from uprobes.selftest.registers import register_get, register_set
 from uprobes.selftest.sandbox import DATA_VADDR, SITE_IP, STACK_VADDR
@@ -62,38 +63,11 @@ def test_random_forms(seed):
     assert report.interruptions > 800
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        bytes.fromhex("c5 e9 eb cb"),  # vpor
-        bytes.fromhex("c5 e9 e8 cb"),  # vpsubsb
-        bytes.fromhex("c5 e9 74 cb"),  # vpcmpeqb
-        bytes.fromhex("c5 f9 70 cb 1b"),  # vpshufd
-        bytes.fromhex("c5 e9 ef cb"),  # vpxor
-        bytes.fromhex("f0 48 0f c1 0b"),  # lock xadd
-        bytes.fromhex("62 f1 ed 48 ef cb"),  # vpxorq zmm
-        bytes.fromhex("9c"),  # pushfq
-        bytes.fromhex("66 9c"),
-        bytes.fromhex("41 90"),  # xchg r8d, eax
-        bytes.fromhex("49 90"),
-        bytes.fromhex("f3 41 90"),
-        rip("f2 48 0f 44 0d rip", 9),  # cmove rcx
-        rip("f3 48 0f 45 0d rip", 9),
-        rip("48 66 8b 05 rip", 8),  # REX that does not count
-        bytes.fromhex("0f 00 c0"),  # sldt
-        bytes.fromhex("0f 01 e0"),  # smsw
-        rip("0f 01 05 rip", 7),  # sgdt
-        rip("0f 01 0d rip", 7),  # sidt
-        rip("c5 f9 6f 05 rip", 8),  # vmovdqa
-        rip("62 f1 fd 48 6f 05 rip", 10),  # vmovdqa64
-        bytes.fromhex("3e 75 10"),
-        bytes.fromhex("2e 74 10"),
-    ],
-    ids=bytes.hex,
-)
-def test_what_kernel_probes_get_wrong(judge, states, code):
+@pytest.mark.parametrize("name", HARD)
+def test_what_others_get_wrong(judge, states, name):
+    form = HARD[name]
     for _ in range(3):
-        check(judge, code, states.make())
+        check(judge, form.code, states.make(control=form.control))
 
 
 @pytest.mark.parametrize(
