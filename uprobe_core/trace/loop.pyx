@@ -59,12 +59,15 @@ cdef inline bint signal_stops(int signal) noexcept nogil:
 cdef int task_exec(engine_t *engine, task_t *task) noexcept nogil:
     """The task runs another program; nothing of ours is in it."""
     cdef pid_t tid = task.tid
+    cdef site_t *site
     cdef uint32_t number
     if task.flags & TASK_FOREIGN:
         task_remove(&engine.tasks, tid)
         return <int>task_detach(tid, 0)
     for number in range(engine.text.sites.count):
-        site_at(&engine.text.sites, number).state &= ~<uint64_t>(SITE_LIVE | SITE_ARMED)
+        site = site_at(&engine.text.sites, number)
+        site.state &= ~<uint64_t>(SITE_LIVE | SITE_ARMED)
+        site.users = site.armers = 0
     # All other threads are gone, and the one that executed has the leader's tid now.
     tasks_keep(&engine.tasks, tid)
     return LOOP_EXEC
