@@ -204,11 +204,33 @@ enum plan_way {
     WAY_PUSHF,
     WAY_LEAVE,
     WAY_IN_PLACE,   /* the original bytes are put back for one step, all threads stopped */
+    WAY_POPF,       /* the slot does it, unless it would set the trap flag */
+    WAY_BOOST_UNSTEPPED, /* as WAY_BOOST; but a step would show in what the copy does, or wait for a signal */
     WAY_COUNT
 };
 
-/* Where the slot must lie. */
-enum plan_place { PLACE_NONE, PLACE_ANY, PLACE_NEAR };
+/* What a site keeps beside the plan byte, in four bits. With FIX_SCRATCH: the scratch register. With a boost: the
+ * rip_strategy asked for, so that the same plan can be made again. Otherwise: the offset of the opcode byte in the
+ * original, where the hit reads an operand from it (direct branches, emulation), or OPERAND_NONE. */
+#define OPERAND_NONE 15
+
+/* Where the slot must lie. PLACE_BELOW: at a lower address than the site, since PTRACE_SETREGS takes no negative
+ * segment base. */
+enum plan_place { PLACE_NONE, PLACE_ANY, PLACE_NEAR, PLACE_BELOW };
+
+/* How a slot is laid out. J(x) is a jump to x: 5 bytes within reach, else 6 and the address in the slot's last bytes;
+ * neither a register nor a flag changes. */
+enum slot_form {
+    FORM_NONE,
+    FORM_COPY,          /* copy; J(next) */
+    FORM_LAST,          /* copy, which never falls through */
+    FORM_JUMP,          /* J(target) */
+    FORM_BRANCH,        /* copy, over the next jump when taken; J(next); J(target) */
+    FORM_CALL,          /* push next; J(target) */
+    FORM_CALL_INDIRECT, /* push next; copy, a jmp through the same operand */
+    FORM_SYSCALL,       /* copy; mov rcx, next; J(next) */
+    FORM_STEP           /* copy; nop for a trap that comes late; int3 */
+};
 
 /* Why a site cannot be probed, or not so. Closed; uprobes/refusal.py has one sentence for each. */
 enum refusal {
@@ -251,6 +273,12 @@ typedef struct plan {
     uint8_t original[16];
     uint8_t slot[SLOT_SIZE];
     uint64_t reach_vaddr; /* PLACE_NEAR: the slot must lie within ±2 GiB (less a slot) of this and of the site */
+    uint64_t target_vaddr; /* of a direct branch or a RIP-relative operand, else 0 */
+    uint8_t operand;       /* four bits, kept by the site: see OPERAND_NONE */
+    uint8_t form;          /* enum slot_form */
+    uint8_t disp_off;      /* in the copy: of the displacement that depends on the slot, else 0 */
+    uint8_t reserved;
+    uint8_t copy[20];      /* the rewritten instruction; copy_length bytes, at most 15 */
 } plan_t;
 
 #endif

@@ -201,12 +201,28 @@ cdef extern from "abi.h" nogil:
         WAY_PUSHF
         WAY_LEAVE
         WAY_IN_PLACE
+        WAY_POPF
+        WAY_BOOST_UNSTEPPED
         WAY_COUNT
+
+    const unsigned int OPERAND_NONE
 
     cpdef enum plan_place:
         PLACE_NONE
         PLACE_ANY
         PLACE_NEAR
+        PLACE_BELOW
+
+    cpdef enum slot_form:
+        FORM_NONE
+        FORM_COPY
+        FORM_LAST
+        FORM_JUMP
+        FORM_BRANCH
+        FORM_CALL
+        FORM_CALL_INDIRECT
+        FORM_SYSCALL
+        FORM_STEP
 
     cpdef enum refusal:
         REFUSAL_NONE
@@ -246,3 +262,8 @@ cdef extern from "abi.h" nogil:
         uint8_t original[16]
         uint8_t slot[SLOT_SIZE]
         uint64_t reach_vaddr
+        uint64_t target_vaddr
+        uint8_t operand
+        uint8_t form
+        uint8_t disp_off
+        uint8_t copy[20]

@@ -8,3 +8,6 @@ SIZES = {
     "regs_t": sizeof(regs_t),
     "plan_t": sizeof(plan_t),
 }
+
+# Constants of the plan, for Python. (A module cannot assign to the names of its own header's constants.)
+globals().update(PLAN_ONE_STOP=PLAN_ONE_STOP, SLOT_SIZE=SLOT_SIZE, OPERAND_NONE=OPERAND_NONE, REG_NONE=REG_NONE)

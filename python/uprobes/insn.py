@@ -26,10 +26,11 @@ def _failure(reason: int | str, code: object, looked: int, address: int, bits: i
     """The exception for a status of the decoder, or for an argument named by `reason`."""
     if isinstance(reason, str):
         return DecodeError(_ARGUMENTS[reason].format(code))
-    assert isinstance(code, bytes)
-    shown = code[:looked].hex(" ") or "nothing"
+    bytes_seen = code[:looked] if isinstance(code, bytes) else b""
+    shown = bytes_seen.hex(" ") or "nothing"
     byte = f", at byte {looked - 1}" if looked else ""
-    return DecodeError(f"cannot decode {shown} at {address:#x} ({bits}-bit){byte}: {_REASONS[status(reason)]}")
+    fact = f"cannot decode {shown} at {address:#x} ({bits}-bit){byte}: {_REASONS[status(reason)]}"
+    return DecodeError(fact, code=bytes_seen, offset=max(looked - 1, 0))
 
 
 set_failure(_failure)

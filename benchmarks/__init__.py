@@ -1,0 +1,1 @@
+"""Measurements: cases that pytest-benchmark runs, peers beside ours, and floors that nothing can go below."""

@@ -1,0 +1,1 @@
+"""Peers: the same work done with other tools, for a figure beside ours."""

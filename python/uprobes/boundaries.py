@@ -1,0 +1,86 @@
+"""Whether an address begins an instruction, by decoding from a start that something vouches for."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from uprobes.insn import decode, decode_all
+from uprobes.process import Mapping, mapping_at, read_image, read_mappings
+from uprobes.refusal import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from uprobes.insn import Insn
+    from uprobes.place import Place
+    from uprobes.places import Places
+
+
+def find_boundaries(
+    places: Places, first: int, last: int, mapping: Mapping, image: memoryview, refusals: dict[int, Refusal]
+) -> Sequence[int]:
+    """The indices, from `first` to before `last`, of the places that begin an instruction; why the others do not
+    goes to `refusals`. `image` is what the mapping's file has; all these places are in the mapping.
+    """
+    vaddrs, starts = places.vaddrs[first:last], places.starts[first:last]
+    if vaddrs == starts:
+        return range(first, last)
+    sound: list[int] = []
+    for start, group in groupby(range(first, last), key=places.starts.__getitem__):
+        indices = list(group)
+        if start == 0:
+            refusals.update(dict.fromkeys(indices, Refusal.NO_START))
+            continue
+        inside = _instructions(start, places.vaddrs[indices[-1]], mapping, image)
+        if inside.issuperset(places.vaddrs[indices[0] : indices[-1] + 1]):
+            sound += indices
+            continue
+        for index in indices:
+            if places.vaddrs[index] in inside:
+                sound.append(index)
+            else:
+                refusals[index] = Refusal.INSIDE
+    return sound
+
+
+def _instructions(start: int, last: int, mapping: Mapping, image: memoryview) -> frozenset[int]:
+    """Where instructions begin from `start` up to and with `last`."""
+    if start < mapping.start:
+        return frozenset()
+    # 15 more bytes: the instruction that straddles the end is decoded whole.
+    decoded = decode_all(image[start - mapping.start : last - mapping.start + 15], start)
+    return frozenset(decoded.addresses)
+
+
+def enclosing_instruction(place: Place, pid: int) -> Insn | None:
+    """The instruction that `place` is inside of, decoded from the start of its function; None where it is in none."""
+    mapping = mapping_at(read_mappings(pid), place.vaddr)
+    if mapping is None or place.start_vaddr is None or place.start_vaddr < mapping.start:
+        return None
+    image = read_image(pid, mapping)
+    first, last = place.start_vaddr - mapping.start, place.vaddr - mapping.start
+    decoded = decode_all(image[first : last + 15], place.start_vaddr)
+    before = [
+        address
+        for address, length in zip(decoded.addresses, decoded.lengths, strict=True)
+        if address < place.vaddr < address + length
+    ]
+    if not before:
+        return None
+    return decode(image[before[0] - mapping.start : before[0] - mapping.start + 15], before[0])
+
+
+def function_instructions(place: Place, pid: int) -> list[int]:
+    """The addresses of all instructions of the function that covers `place`, in process `pid`."""
+    mapping = mapping_at(read_mappings(pid), place.vaddr)
+    location = place.location
+    if mapping is None or location is None or location.start_vaddr is None or location.end_vaddr is None:
+        return []
+    bias = place.vaddr - location.vaddr
+    start, end = location.start_vaddr + bias, location.end_vaddr + bias
+    image = read_image(pid, mapping)
+    decoded = decode_all(image[start - mapping.start : end - mapping.start], start)
+    return [
+        address for address, status in zip(decoded.addresses, decoded.statuses, strict=True) if status == 0
+    ]

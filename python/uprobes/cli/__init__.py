@@ -1,0 +1,1 @@
+"""The command `uprobes`: one file for each subcommand, imported when it is asked for."""

@@ -1,0 +1,183 @@
+"""`uprobes explain`: from what the user says to the bytes that would be written, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from uprobe_core.x86.relocate import Plan, plan
+from uprobes.cli.options import MODES, json_option, pid_option
+from uprobes.cli.output import print_note, print_object
+from uprobes.cli.places import Found, find_places
+from uprobes.errors import EXIT_FAILED
+from uprobes.insn import Insn, decode
+from uprobes.refusal import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RIPS: Final = ("auto", "scratch", "segment", "displacement")
+LIMIT: Final = 20  # places of one glob that are shown to people
+PATCH: Final = b"\xcc"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that is known of one place, and what would be done there. `spec` is None for bare bytes."""
+
+    spec: str | None
+    found: Found | None
+    insn: Insn
+    plan: Plan | None
+    refusal: Refusal | None
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """A label and what it says, in the order in which the stages decide."""
+        insn = self.insn
+        if self.found is not None:
+            yield "place", self.found.describe()
+        facts = f"{len(insn.bytes)} {'byte' if len(insn.bytes) == 1 else 'bytes'}"
+        target = f", refers to {insn.target:#x}" if insn.target is not None else ""
+        yield "instruction", f"{insn.bytes.hex(' ')}  {insn.mnemonic}  ({facts}{target})"
+        yield "effects", _effects(insn)
+        if self.refusal is not None or self.plan is None:
+            yield from self._describe_refusal()
+            return
+        yield "plan", self._describe_plan(self.plan)
+        yield "slot", self._describe_slot(self.plan)
+        yield "patch", f"{insn.bytes[:1].hex()} → {PATCH.hex()} at {insn.address:#x}"
+
+    def _describe_refusal(self) -> Iterator[tuple[str, str]]:
+        if self.refusal is not None:
+            yield "refused", self.refusal.sentence
+            hint = self.found.hint if self.found and self.found.hint else self.refusal.hint
+            if hint:
+                yield "hint", hint
+
+    def _describe_plan(self, made: Plan) -> str:
+        stops = "two stops a hit" if made.kind_name.startswith("step") else "one stop a hit"
+        rip = f"; rip-relative operand by {made.strategy}" if made.strategy != "none" else ""
+        return f"{made.kind_name} ({stops}{rip})"
+
+    def _describe_slot(self, made: Plan) -> str:
+        if made.slot_ip is None:
+            return "none: the tracer does it all"
+        example = "" if self.found and self.found.pid else ", for example"
+        return f"{made.slot.hex(' ')}  at {made.slot_ip:#x}{example}"
+
+    def fields(self) -> dict[str, Any]:
+        """The same for JSON."""
+        made = self.plan
+        return {
+            "spec": self.spec,
+            **(self.found.fields() if self.found else {}),
+            "address": hex(self.insn.address),
+            "bytes": self.insn.bytes.hex(),
+            "mnemonic": self.insn.mnemonic,
+            "target": None if self.insn.target is None else hex(self.insn.target),
+            "reads": sorted(self.insn.reads),
+            "writes": sorted(self.insn.writes),
+            "refusal": self.refusal and self.refusal.name.lower(),
+            "plan": made and made.kind_name,
+            "strategy": made and made.strategy,
+            "slot": made and made.slot.hex(),
+            "slot_address": None if made is None or made.slot_ip is None else hex(made.slot_ip),
+            "patch": None if made is None else PATCH.hex(),
+        }
+
+
+def _effects(insn: Insn) -> str:
+    reads = " ".join(sorted(insn.reads | {f"flag {name}" for name in insn.flags_read}))
+    writes = " ".join(sorted(insn.writes | {f"flag {name}" for name in insn.flags_written}))
+    memory = {(True, True): "; reads and writes memory", (True, False): "; reads memory"}.get(
+        (insn.memory_read, insn.memory_written), "; writes memory" if insn.memory_written else ""
+    )
+    return f"reads {reads or 'no register'}; writes {writes or 'no register'}{memory}"
+
+
+def explain_code(code: bytes, address: int, slot_vaddr: int | None, mode: str, rip: str) -> tuple[Insn, Plan]:
+    """The instruction at the start of `code` and its plan; DecodeError where there is none."""
+    insn = decode(code, address)
+    made = plan(insn.bytes, address, mode=mode, rip=rip)
+    if not made.refusal and made.place != "none" and slot_vaddr is not None:
+        made = plan(insn.bytes, address, slot_vaddr, mode=mode, rip=rip)
+    return insn, made
+
+
+def explain_place(spec: str, found: Found, mode: str, rip: str) -> Explanation:
+    """The whole way for one place."""
+    insn, made = explain_code(found.code, found.address, found.slot_vaddr, mode, rip)
+    refusal = found.refusal or (Refusal(made.refusal) if made.refusal else None)
+    return Explanation(spec, found, insn, None if refusal else made, refusal)
+
+
+@click.command("explain")
+@click.argument("specs", nargs=-1, metavar="SPEC…")
+@pid_option
+@click.option("--bytes", "code", metavar="HEX", help="Explain these bytes instead of a place.")
+@click.option("--at", "address", default="0x401000", show_default=True, metavar="ADDRESS", help="Where --bytes lie.")
+@click.option("--mode", type=click.Choice(MODES), default="auto", show_default=True)
+@click.option("--rip", type=click.Choice(RIPS), default="auto", show_default=True, help="For rip-relative operands.")
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    specs: tuple[str, ...],
+    pid: int | None,
+    code: str | None,
+    address: str,
+    mode: str,
+    rip: str,
+    as_json: bool,
+) -> None:
+    """Show how a place would be probed, or why it cannot be.
+
+    Nothing is attached to and nothing is changed. Without -p the file is looked at, found as the dynamic linker
+    finds it or by its path.
+
+    \b
+    uprobes explain libc:malloc+4
+    uprobes explain -p 1234 'libsqlite3:sqlite3_step'
+    uprobes explain --bytes '48 8b 05 10 20 00 00'
+    """
+    if (code is None) == (not specs):
+        raise click.UsageError("say what to explain: SPEC…, or --bytes HEX", context)
+    if code is not None:
+        explanations = [_explain_bytes(code, address, mode, rip)]
+    else:
+        explanations = [
+            explain_place(spec, found, mode, rip) for spec in specs for found in find_places(spec, pid)
+        ]
+    shown = explanations if as_json else explanations[:LIMIT]
+    for explanation in shown:
+        if as_json:
+            print_object("explanation", **explanation.fields())
+        else:
+            _print(explanation)
+    if len(shown) < len(explanations):
+        print_note(f"uprobes: {len(explanations) - len(shown):,} more places; --json shows all")
+    if all(explanation.refusal is not None for explanation in explanations):
+        context.exit(EXIT_FAILED)
+
+
+def _explain_bytes(text: str, address: str, mode: str, rip: str) -> Explanation:
+    try:
+        code = bytes.fromhex(text)
+    except ValueError:
+        raise click.UsageError(f"--bytes {text!r}: not hexadecimal bytes; hint: --bytes '48 89 e5'") from None
+    try:
+        vaddr = int(address, 0)
+    except ValueError:
+        raise click.UsageError(f"--at {address!r}: not an address; hint: --at 0x401000") from None
+    insn, made = explain_code(code, vaddr, vaddr + 0x10000, mode, rip)
+    refusal = Refusal(made.refusal) if made.refusal else None
+    return Explanation(None, None, insn, None if refusal else made, refusal)
+
+
+def _print(explanation: Explanation) -> None:
+    if explanation.spec is not None and explanation.found is not None:
+        click.echo(explanation.found.name)
+    for label, text in explanation.lines():
+        click.echo(f"  {label:<12} {text}")

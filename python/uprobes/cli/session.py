@@ -1,0 +1,155 @@
+"""One session of a subcommand with a target: attach or start, serve, and always leave it restored."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import uprobes
+from uprobes.cli.output import plural, print_note, print_object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType, TracebackType
+
+    from uprobes.probe import Probe
+    from uprobes.target import Target
+
+ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class SessionEnded(KeyboardInterrupt):
+    """A signal, or we ourselves, asked the session to end. Nothing on the way may take it for a failure."""
+
+
+class Signals:
+    """Signals that end a session, taken so that they never interrupt attaching, patching or restoring.
+
+    They raise SessionEnded only inside `serve`; at any other time they are remembered until then. A second
+    one before the target is served raises as well, since attaching itself may hang.
+    """
+
+    def __init__(self) -> None:
+        """No signal seen yet."""
+        self._seen = 0
+        self._serving = False
+        self._leaving = False
+        self._old: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Take the signals over."""
+        for number in ENDING:
+            self._old[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give them back."""
+        for number, old in self._old.items():
+            signal.signal(number, old)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self._seen += 1
+        if self._serving or (self._seen > 1 and not self._leaving):
+            self._serving = False
+            raise SessionEnded
+
+    def serve(self, work: Callable[[], None]) -> None:
+        """Call `work`, which a signal ends quietly; not at all if one has come before."""
+        try:
+            self._serving = True
+            if not self._seen:
+                work()
+        except SessionEnded:
+            pass
+        finally:
+            self._serving = False
+
+    def leave(self) -> None:
+        """From here on nothing is interrupted any more."""
+        self._leaving = True
+
+
+class Session:
+    """A target under probes, for one subcommand."""
+
+    def __init__(self, target: Target, signals: Signals, duration: float | None) -> None:
+        """`duration` in seconds; None: until something else ends it."""
+        self.target = target
+        self.duration = duration
+        self.probes: list[Probe] = []
+        self.seconds = 0.0
+        self.restored = False
+        self._signals = signals
+
+    def probe(self, specs: Sequence[str], mode: str) -> None:
+        """Count at every place that the specifications stand for."""
+        for spec in specs:
+            self.probes.append(self.target.probe(spec, mode=mode))
+        self._tell("counting")
+
+    def on(self, specs: Sequence[str], mode: str, callbacks: Sequence[Callable[[Any], None]]) -> None:
+        """Call callbacks[i] at every hit of specs[i]."""
+        for spec, callback in zip(specs, callbacks, strict=True):
+            decorated: Any = self.target.on(spec, mode=mode)(callback)
+            self.probes.append(decorated.probe)
+        self._tell("tracing")
+
+    def _tell(self, doing: str) -> None:
+        sites = [site for probe in self.probes for site in probe.sites]
+        refused = sum(site.refusal is not None for site in sites)
+        end = f"{self.duration:g} s" if self.duration else "Ctrl-C"
+        left = f" ({plural(refused, 'place')} refused; uprobes explain says why)" if refused else ""
+        where = f"{plural(len(sites) - refused, 'site')}{left} of process {self.target.pid}"
+        print_note(f"uprobes: {doing} at {where}; {end} ends it")
+
+    def serve(self) -> None:
+        """Until the time is up, the target ends, or a signal comes."""
+        started = time.monotonic()
+        self._signals.serve(lambda: self.target.run(timeout=self.duration))
+        self.seconds = time.monotonic() - started
+
+    def leave(self) -> None:
+        """Detach from the target; nothing interrupts this."""
+        self._signals.leave()
+        self.target.detach()
+        self.restored = self.target.exit_code is None
+
+    def summarise(self, as_json: bool, shown: int | None = None) -> None:
+        """The last line of every session; `shown`: how many of the hits were printed, where not all are."""
+        sites = sum(len(probe.sites) for probe in self.probes)
+        hits = sum(probe.hits for probe in self.probes)
+        lost = sum(probe.lost for probe in self.probes)
+        pid = self.target.pid
+        if as_json:
+            facts = {"hits": hits, "lost": lost, "sites": sites, "seconds": round(self.seconds, 3)}
+            print_object("summary", pid=pid, **facts, restored=self.restored)
+        fate = f"process {pid} runs on, restored" if self.restored else f"process {pid} ended"
+        seen = plural(hits, "hit") + (f", {lost:,} lost" if lost else "")
+        if shown is not None:
+            seen = f"{shown:,} of {seen} shown"
+        print_note(f"uprobes: {seen} at {plural(sites, 'site')} in {self.seconds:.1f} s; {fate}")
+
+
+@contextmanager
+def open_session(
+    pid: int | None, argv: Sequence[str] | None, duration: float | None, as_json: bool
+) -> Iterator[Session]:
+    """Attach to `pid` or start `argv`, and leave the target restored however the block ends.
+
+    With `as_json` the standard output is for our objects alone: a started command's goes to standard error.
+    """
+    with Signals() as signals:
+        if pid is not None:
+            target = uprobes.attach(pid)
+        else:
+            target = uprobes.spawn(list(argv or ()), stdout=sys.stderr.fileno() if as_json else -1)
+        session = Session(target, signals, duration)
+        try:
+            yield session
+        finally:
+            session.leave()

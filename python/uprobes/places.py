@@ -1,0 +1,79 @@
+"""Many places of one process at once: their addresses in flat arrays, their descriptions made when asked for."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, overload
+
+from uprobes.resolve import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from uprobes.module import Module
+    from uprobes.place import Place
+    from uprobes.symbols.functions import FunctionIndex
+
+
+class Places(Sequence["Place"]):
+    """Places by rising address, each once.
+
+    `vaddrs` are their addresses; `starts`, one each, where decoding may begin (0: nothing vouches for a start).
+    """
+
+    def __init__(self, found: Iterable[Place], addresses: Iterable[int], modules: Sequence[Module]) -> None:
+        """`found` are described already; `addresses` are not, and `modules` know about them."""
+        self._modules = modules
+        self._described = {place.vaddr: place for place in found}
+        self.vaddrs = array("Q", sorted({*self._described, *addresses}))
+        self.starts = array("Q", bytes(8 * len(self.vaddrs)))
+        for module in modules:
+            self._find_starts(module)
+        for vaddr, place in self._described.items():
+            self.starts[bisect_left(self.vaddrs, vaddr)] = place.start_vaddr or 0
+
+    def _find_starts(self, module: Module) -> None:
+        """Fill in the starts of the addresses that lie in a module."""
+        for mapping in module.mappings:
+            first, last = bisect_left(self.vaddrs, mapping.start), bisect_left(self.vaddrs, mapping.end)
+            if last - first > len(self._described) or any(
+                vaddr not in self._described for vaddr in self.vaddrs[first:last]
+            ):
+                self._search(module, module.binary.functions, first, last)
+        module.close()
+
+    def _search(self, module: Module, functions: FunctionIndex, first: int, last: int) -> None:
+        vaddrs = self.vaddrs
+        entries = functions.entries
+        while first < last:
+            vaddr = module.vaddr_of(vaddrs[first])
+            following = bisect_right(entries, vaddr)
+            end = first + 1
+            if following and entries[following - 1] == vaddr and (
+                end == last or (following < len(entries) and module.vaddr_of(vaddrs[end]) >= entries[following])
+            ):
+                # An entry, and the next address belongs to another function: nothing more to find out.
+                self.starts[first] = vaddrs[first]
+            elif (extent := functions.extent_at(vaddr)) is not None:
+                end = bisect_left(vaddrs, module.address_of(extent.end), first, last)
+                self.starts[first:end] = array("Q", (module.address_of(extent.start),)) * (end - first)
+            first = end
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.vaddrs)
+
+    @overload
+    def __getitem__(self, index: int) -> Place: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Place]: ...
+    def __getitem__(self, index: int | slice) -> Place | list[Place]:
+        """One place, described, or a list of some."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        vaddr = self.vaddrs[index]
+        if vaddr not in self._described:
+            self._described[vaddr] = describe(vaddr, self._modules)
+        return self._described[vaddr]

@@ -1,0 +1,224 @@
+"""The sites of one target: inserting places as sites, arming and disarming them, and whose they are.
+
+Everything that touches the target is handed to the owner thread in batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from array import array
+from bisect import bisect_left
+from typing import TYPE_CHECKING, NamedTuple
+
+from uprobe_core.abi import plan_place, probe_mode, rip_strategy
+from uprobe_core.status import status as core_status
+from uprobes.areas import REACH, Areas
+from uprobes.boundaries import find_boundaries
+from uprobes.errors import NoRoom
+from uprobes.process import Mapping, mapping_at, read_image, read_mappings
+from uprobes.refusal import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from uprobes.owner import Owner
+    from uprobes.places import Places
+    from uprobes.probe import Probe
+
+MODES = {"auto": probe_mode.MODE_AUTO, "step": probe_mode.MODE_STEP, "trap": probe_mode.MODE_TRAP}
+STRATEGIES = {
+    "auto": rip_strategy.RIP_AUTO,
+    "scratch": rip_strategy.RIP_SCRATCH,
+    "segment": rip_strategy.RIP_SEGMENT,
+    "displacement": rip_strategy.RIP_DISPLACEMENT,
+}
+
+
+class Insertion(NamedTuple):
+    """What became of places: the engine's site numbers, and why some have none (by index)."""
+
+    numbers: array[int]
+    refusals: dict[int, Refusal]
+
+
+class SiteTable:
+    """All sites of a target. Counts of a site are shared by the probes that have it."""
+
+    def __init__(self, owner: Owner, pid: int, *, seal: bool) -> None:
+        """Nothing is inserted yet."""
+        self.tracer = owner.tracer
+        self.areas = Areas(owner.tracer, pid, seal=seal)
+        self._owner = owner
+        self._pid = pid
+        self._watchers: dict[int, list[Probe]] = {}
+        self._dropped = 0
+        self.generation = 0
+        """Counts the programs that the target has executed: sites belong to one of them."""
+
+    # ---- inserting
+
+    def insert(self, places: Places, mode: str, rip: str) -> Insertion:
+        """Insert sites at `places`; none is armed yet. NoRoom when there are no slots."""
+        return self._owner.call(lambda: self._insert(places, MODES[mode], STRATEGIES[rip]))
+
+    def _insert(self, places: Places, mode: int, strategy: int) -> Insertion:
+        numbers = array("I", bytes(4 * len(places)))
+        refusals: dict[int, Refusal] = {}
+        mappings = read_mappings(self._pid)
+        first = 0
+        while first < len(places):
+            mapping = mapping_at(mappings, places.vaddrs[first])
+            refusal = _mapping_refusal(mapping)
+            if mapping is None or refusal:
+                last = first + 1 if mapping is None else bisect_left(places.vaddrs, mapping.end)
+                refusals.update((index, refusal or Refusal.NOT_EXECUTABLE) for index in range(first, last))
+            else:
+                last = bisect_left(places.vaddrs, mapping.end)
+                image = read_image(self._pid, mapping)
+                sound = find_boundaries(places, first, last, mapping, image, refusals)
+                _Batch(self, mapping, image, mode, strategy).insert(places, sound, numbers, refusals)
+            first = last
+        return Insertion(numbers, refusals)
+
+    # ---- arming
+
+    def arm(self, probe: Probe) -> None:
+        """Patch the probe's sites that are not armed yet."""
+
+        def work() -> None:
+            if probe.wants_stops:
+                for number in probe.numbers:
+                    self._watchers.setdefault(number, []).append(probe)
+                    self.tracer.watch(number, True)
+            self.tracer.arm(probe.numbers)
+
+        self._owner.call(work)
+
+    def disarm(self, probe: Probe) -> None:
+        """Take the patches back of sites that no other enabled probe has."""
+
+        def work() -> None:
+            if probe.generation != self.generation:
+                return
+            self.tracer.disarm(probe.numbers)
+            if probe.wants_stops:
+                for number in probe.numbers:
+                    self._watchers[number].remove(probe)
+                    self.tracer.watch(number, bool(self._watchers[number]))
+
+        self._owner.call(work)
+
+    def adopt(self, probe: Probe) -> None:
+        """A new probe has these sites."""
+        self._owner.call(lambda: self.tracer.adopt(probe.numbers))
+
+    def forget(self, probe: Probe) -> None:
+        """A disabled probe is done with its sites; those that nobody has are dropped."""
+
+        def work() -> None:
+            if probe.generation != self.generation:
+                return
+            self._dropped += self.tracer.release(probe.numbers)
+
+        self._owner.call(work)
+
+    def reclaim(self) -> int:
+        """In the owner thread: free the slots of sites that were forgotten; how many."""
+        if not self._dropped:
+            return 0
+        self._dropped = 0
+        return int(self.tracer.reclaim())
+
+    def watchers(self, number: int) -> list[Probe]:
+        """The enabled probes whose callbacks want the hits of a site."""
+        return list(self._watchers.get(number, ()))
+
+    def forget_all(self) -> None:
+        """In the owner thread, after an exec: the sites and areas went with the old program."""
+        self.generation += 1
+        self._watchers.clear()
+        self.areas.forget()
+
+    def original(self, vaddr: int, number: int | None) -> bytes:
+        """The bytes of the instruction at `vaddr` as they are without a patch."""
+        if number is None:
+            return bytes(self.tracer.read_some(vaddr, 15))
+        return bytes(self.tracer.site(number)[5])
+
+    def leave(self) -> None:
+        """In the owner thread: take everything back and let go of the target."""
+        unmap = 0
+        # A target that cannot be asked any more keeps the areas; nothing runs there.
+        with contextlib.suppress(OSError):
+            unmap = self.areas.unmap_gadget
+        self.tracer.leave(unmap)
+
+
+class _Batch:
+    """The insertion of places of one mapping: as many rounds as new slot areas are needed."""
+
+    def __init__(self, table: SiteTable, mapping: Mapping, image: memoryview, mode: int, strategy: int) -> None:
+        self._table = table
+        self._tracer = table.tracer
+        self._areas = table.areas
+        self._mapping = mapping
+        self._image = image
+        self._mode = mode
+        self._strategy = strategy
+
+    def insert(
+        self, places: Places, indices: Sequence[int], numbers: array[int], refusals: dict[int, Refusal]
+    ) -> None:
+        """Insert the places with these indices; their engine numbers, or refusals, go to where the others are."""
+        near = True
+        while indices:
+            vaddrs = array("Q", (places.vaddrs[index] for index in indices))
+            made = array("I", bytes(4 * len(vaddrs)))
+            problems = self._tracer.insert(
+                vaddrs, made, self._mode, self._strategy, near, self._image, self._mapping.start
+            )
+            for index, number in zip(indices, made, strict=True):
+                numbers[index] = number
+            waiting = []
+            needs: list[tuple[int, int, int]] = []
+            for position, status, refusal, where, reach in problems:
+                if status == core_status.STATUS_REFUSED:
+                    refusals[indices[position]] = Refusal(refusal)
+                elif status == core_status.STATUS_NO_ROOM:
+                    waiting.append(indices[position])
+                    needs.append((vaddrs[position], reach, where))
+                else:
+                    raise OSError(-status, f"cannot insert a site at {vaddrs[position]:#x}")
+            if waiting and not self._make_room(needs, near):
+                near = False
+            indices = waiting
+
+    def _make_room(self, needs: list[tuple[int, int, int]], near: bool) -> bool:
+        """Free or make slots for those that were missing. False: nothing near can be had, plan without it."""
+        if self._table.reclaim():
+            return True
+        anywhere = sum(1 for need in needs if need[2] == plan_place.PLACE_ANY)
+        close = [(vaddr, reach) for vaddr, reach, place in needs if place == plan_place.PLACE_NEAR]
+        below = [vaddr for vaddr, _, place in needs if place == plan_place.PLACE_BELOW]
+        if anywhere:
+            self._areas.make_anywhere(anywhere)
+        if below:
+            self._areas.make_near(0, min(below), len(below))
+        if close:
+            low = max(0, *(max(pair) - REACH for pair in close))
+            high = min(min(pair) + REACH for pair in close)
+            try:
+                self._areas.make_near(low, high, len(close))
+            except NoRoom:
+                if not near:
+                    raise
+                return False
+        return True
+
+
+def _mapping_refusal(mapping: Mapping | None) -> Refusal | None:
+    """Why nothing in a mapping can be probed."""
+    if mapping is None or not mapping.executable:
+        return Refusal.NOT_EXECUTABLE
+    # A write through a shared mapping would change the file on disk.
+    return Refusal.SHARED if mapping.shared else None

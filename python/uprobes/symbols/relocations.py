@@ -1,0 +1,78 @@
+"""What the loader will write where, and the restartable sequences whose table it fills in that way."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from uprobes.symbols.elf import SHF_ALLOC
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from uprobes.symbols.elf import ElfFile
+
+RELOCATION = struct.Struct("<QIIq")
+"""Elf64_Rela: address, type (the low half of r_info), symbol index, addend."""
+DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_JMPREL = 2, 7, 8, 23
+R_64, R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE, R_IRELATIVE = 1, 6, 7, 8, 37
+
+SHT_RELA = 4
+
+RSEQ_SECTION = "__rseq_cs"
+_RSEQ = struct.Struct("<IIQQQ")
+
+
+class Relocation(NamedTuple):
+    """One place that the loader writes."""
+
+    vaddr: int
+    type: int
+    symbol: int
+    addend: int
+
+
+class RestartableSequence(NamedTuple):
+    """Code that the kernel sends to `abort_vaddr` if it is interrupted from `start_vaddr` to `end_vaddr`."""
+
+    start_vaddr: int
+    end_vaddr: int
+    abort_vaddr: int
+
+
+def read_relocations(elf: ElfFile) -> Iterator[Relocation]:
+    """Those of data and of the linkage table, in file order."""
+    for raw in _tables(elf):
+        yield from map(Relocation._make, RELOCATION.iter_unpack(raw[: len(raw) - len(raw) % RELOCATION.size]))
+
+
+def _tables(elf: ElfFile) -> Iterator[bytes]:
+    if elf.dynamic:
+        for table, size in ((DT_RELA, DT_RELASZ), (DT_JMPREL, DT_PLTRELSZ)):
+            if table in elf.dynamic and size in elf.dynamic:
+                yield elf.read(elf.dynamic[table][0], elf.dynamic[size][0])
+    else:  # a static program relocates itself
+        for section in elf.sections:
+            if section.type == SHT_RELA and section.flags & SHF_ALLOC:
+                yield elf.read_section(section)
+
+
+def read_restartable_sequences(elf: ElfFile) -> tuple[RestartableSequence, ...]:
+    """The sequences listed in the file, by address. A probe inside one would break its atomicity.
+
+    The kernel's struct rseq_cs (uapi/linux/rseq.h): version, flags, start_ip, post_commit_offset, abort_ip.
+    """
+    section = elf.section(RSEQ_SECTION)
+    if section is None:
+        return ()
+    raw = bytearray(elf.read_section(section))
+    # in a position-independent file the addresses are still in the relocations
+    for relocation in read_relocations(elf):
+        place = relocation.vaddr - section.vaddr
+        if relocation.type == R_RELATIVE and 0 <= place <= len(raw) - 8:
+            struct.pack_into("<q", raw, place, relocation.addend)
+    found = []
+    for _, _, start, size, abort in _RSEQ.iter_unpack(raw[: len(raw) - len(raw) % _RSEQ.size]):
+        if size:
+            found.append(RestartableSequence(start, start + size, abort))
+    return tuple(sorted(found))

@@ -1,0 +1,1 @@
+"""Our decoder against others: the processor, iced-x86 and Zydis."""

@@ -1,0 +1,1 @@
+"""Long runs: the decoder against the processor, and against memory checkers."""

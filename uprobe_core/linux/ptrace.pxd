@@ -1,0 +1,125 @@
+"""ptrace(2) requests on one task (a thread), as inline functions: 0 (or a value) on success, -errno on failure.
+
+Only the thread that seized a task may call these for it. The raw system call is used because glibc's wrapper
+cannot tell a peeked -1 from an error, and because it needs no variadic casts.
+"""
+
+from libc.errno cimport errno
+from libc.stdint cimport uint64_t
+from posix.types cimport pid_t
+
+from uprobe_core.abi cimport regs_t
+
+cdef extern from "<unistd.h>" nogil:
+    long syscall(long number, ...)
+
+cdef extern from "<sys/syscall.h>" nogil:
+    const long SYS_ptrace
+
+cdef extern from "<sys/ptrace.h>" nogil:
+    const int PTRACE_PEEKUSER
+    const int PTRACE_POKEUSER
+    const int PTRACE_CONT
+    const int PTRACE_SINGLESTEP
+    const int PTRACE_GETREGS
+    const int PTRACE_SETREGS
+    const int PTRACE_DETACH
+    const int PTRACE_SYSCALL
+    const int PTRACE_GETEVENTMSG
+    const int PTRACE_GETSIGINFO
+    const int PTRACE_SETSIGINFO
+    const int PTRACE_SEIZE
+    const int PTRACE_INTERRUPT
+    const int PTRACE_LISTEN
+    const int PTRACE_GETSIGMASK
+    const int PTRACE_SETSIGMASK
+    const int PTRACE_O_TRACESYSGOOD
+    const int PTRACE_O_TRACEFORK
+    const int PTRACE_O_TRACEVFORK
+    const int PTRACE_O_TRACECLONE
+    const int PTRACE_O_TRACEEXEC
+    const int PTRACE_EVENT_EXEC
+    const int PTRACE_EVENT_STOP
+    const int PTRACE_PEEKSIGINFO
+
+cdef extern from "<sys/ptrace.h>" nogil:
+    const int PTRACE_PEEKSIGINFO_SHARED
+    ctypedef struct peeksiginfo_t "struct __ptrace_peeksiginfo_args":
+        uint64_t off
+        unsigned int flags
+        int nr
+
+cdef extern from "<signal.h>" nogil:
+    const int SI_KERNEL
+    ctypedef struct siginfo_t:
+        int si_signo
+        int si_code
+        void *si_addr
+
+# The word offset of rip in struct user, whose first member is user_regs_struct.
+cdef enum:
+    USER_RIP = 16 * 8
+
+cdef inline long ptrace_call(long request, pid_t tid, unsigned long addr, unsigned long argument) noexcept nogil:
+    if syscall(SYS_ptrace, request, <long>tid, addr, argument) < 0:
+        return -errno
+    return 0
+
+cdef inline long task_seize(pid_t tid, unsigned long options) noexcept nogil:
+    return ptrace_call(PTRACE_SEIZE, tid, 0, options)
+
+cdef inline long task_detach(pid_t tid, int signal) noexcept nogil:
+    return ptrace_call(PTRACE_DETACH, tid, 0, signal)
+
+cdef inline long task_interrupt(pid_t tid) noexcept nogil:
+    return ptrace_call(PTRACE_INTERRUPT, tid, 0, 0)
+
+cdef inline long task_listen(pid_t tid) noexcept nogil:
+    return ptrace_call(PTRACE_LISTEN, tid, 0, 0)
+
+cdef inline long task_cont(pid_t tid, int signal) noexcept nogil:
+    return ptrace_call(PTRACE_CONT, tid, 0, signal)
+
+cdef inline long task_step(pid_t tid, int signal) noexcept nogil:
+    return ptrace_call(PTRACE_SINGLESTEP, tid, 0, signal)
+
+cdef inline long task_to_syscall(pid_t tid, int signal) noexcept nogil:
+    return ptrace_call(PTRACE_SYSCALL, tid, 0, signal)
+
+cdef inline long ip_get(pid_t tid, uint64_t *ip) noexcept nogil:
+    return ptrace_call(PTRACE_PEEKUSER, tid, USER_RIP, <unsigned long>ip)
+
+cdef inline long ip_set(pid_t tid, uint64_t ip) noexcept nogil:
+    return ptrace_call(PTRACE_POKEUSER, tid, USER_RIP, ip)
+
+cdef inline long regs_get(pid_t tid, regs_t *regs) noexcept nogil:
+    return ptrace_call(PTRACE_GETREGS, tid, 0, <unsigned long>regs)
+
+cdef inline long regs_set(pid_t tid, const regs_t *regs) noexcept nogil:
+    return ptrace_call(PTRACE_SETREGS, tid, 0, <unsigned long>regs)
+
+cdef inline long event_message(pid_t tid, unsigned long *message) noexcept nogil:
+    return ptrace_call(PTRACE_GETEVENTMSG, tid, 0, <unsigned long>message)
+
+cdef inline long siginfo_get(pid_t tid, siginfo_t *siginfo) noexcept nogil:
+    return ptrace_call(PTRACE_GETSIGINFO, tid, 0, <unsigned long>siginfo)
+
+cdef inline long siginfo_set(pid_t tid, const siginfo_t *siginfo) noexcept nogil:
+    return ptrace_call(PTRACE_SETSIGINFO, tid, 0, <unsigned long>siginfo)
+
+# Signal masks are the kernel's 64-bit sets.
+cdef inline long sigmask_get(pid_t tid, uint64_t *mask) noexcept nogil:
+    return ptrace_call(PTRACE_GETSIGMASK, tid, 8, <unsigned long>mask)
+
+cdef inline long sigmask_set(pid_t tid, const uint64_t *mask) noexcept nogil:
+    return ptrace_call(PTRACE_SETSIGMASK, tid, 8, <unsigned long>mask)
+
+# Up to `count` signals that wait for the task itself (queue 0) or its process (PTRACE_PEEKSIGINFO_SHARED): how many
+# were stored in `infos`, or -errno.
+cdef inline long siginfo_peek(pid_t tid, unsigned int queue, siginfo_t *infos, int count) noexcept nogil:
+    cdef peeksiginfo_t what
+    what.off = 0
+    what.flags = queue
+    what.nr = count
+    cdef long got = syscall(SYS_ptrace, <long>PTRACE_PEEKSIGINFO, <long>tid, &what, infos)
+    return got if got >= 0 else -errno

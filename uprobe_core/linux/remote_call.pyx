@@ -1,0 +1,139 @@
+"""Remote system calls: see remote_call.pxd."""
+
+from libc.errno cimport EINTR, EPROTO, ESRCH
+from libc.stdint cimport int64_t, uint64_t
+from posix.types cimport pid_t
+
+from uprobe_core.abi cimport regs_t
+from uprobe_core.linux.ptrace cimport (
+    PTRACE_EVENT_STOP, regs_get, regs_set, sigmask_get, sigmask_set, syscall, task_cont, task_interrupt,
+    task_to_syscall,
+)
+from uprobe_core.linux.wait cimport (
+    SIGTRAP, stop_event, stop_is_end, stop_signal, stop_t, stop_wait_task,
+)
+
+cdef extern from "<sys/syscall.h>" nogil:
+    const long SYS_tgkill
+    const long SYS_epoll_wait
+    const long SYS_epoll_pwait
+    const long SYS_epoll_pwait2
+    const long SYS_rt_sigtimedwait
+    const long SYS_semop
+    const long SYS_semtimedop
+    const long SYS_io_getevents
+    const long SYS_io_pgetevents
+    const long SYS_io_uring_enter
+    const long SYS_recvfrom
+    const long SYS_recvmsg
+    const long SYS_recvmmsg
+    const long SYS_accept
+    const long SYS_accept4
+
+# PTRACE_O_TRACESYSGOOD marks the stops at a system call's entry and exit.
+cdef enum:
+    SYSCALL_STOP = 0x80
+
+
+cdef bint call_put_back(regs_t *regs) noexcept nogil:
+    # signal(7): these are never restarted by the kernel, and an interruption ends them even when no signal comes.
+    cdef long number = <long>regs.orig_rax
+    if <int64_t>regs.rax != -EINTR:
+        return False
+    if not (number == SYS_epoll_wait or number == SYS_epoll_pwait or number == SYS_epoll_pwait2
+            or number == SYS_rt_sigtimedwait or number == SYS_semop or number == SYS_semtimedop
+            or number == SYS_io_getevents or number == SYS_io_pgetevents or number == SYS_io_uring_enter
+            or number == SYS_recvfrom or number == SYS_recvmsg or number == SYS_recvmmsg
+            or number == SYS_accept or number == SYS_accept4):
+        return False
+    regs.rip -= 2
+    regs.rax = regs.orig_rax
+    regs.orig_rax = <uint64_t>-1
+    return True
+
+
+cdef int remote_wait(remote_t *remote, int resume_status, bint *at_syscall) noexcept nogil:
+    """Waits for the next stop; a stop signal that arrives is held back, an event stop is passed over."""
+    cdef stop_t stop
+    cdef int status = stop_wait_task(remote.tid, &stop)
+    if resume_status < 0:
+        return resume_status
+    if status < 0:
+        return status
+    if stop_is_end(&stop):
+        return -ESRCH
+    at_syscall[0] = stop.status == (SIGTRAP | SYSCALL_STOP)
+    if not at_syscall[0] and stop_event(&stop) == 0:
+        remote.deferred_stop = stop_signal(&stop)
+    return 0
+
+
+cdef int remote_to_syscall(remote_t *remote) noexcept nogil:
+    cdef bint at_syscall = False
+    cdef int status, rounds = 0
+    while not at_syscall:
+        rounds += 1
+        if rounds > 64:
+            return -EPROTO
+        status = remote_wait(remote, <int>task_to_syscall(remote.tid, 0), &at_syscall)
+        if status < 0:
+            return status
+    return 0
+
+
+cdef int remote_begin(remote_t *remote, pid_t pid, pid_t tid, uint64_t gadget_vaddr) noexcept nogil:
+    cdef uint64_t everything = ~<uint64_t>0
+    cdef long status
+    remote.tid = tid
+    remote.gadget_vaddr = gadget_vaddr
+    remote.deferred_stop = 0
+    status = regs_get(tid, &remote.saved)
+    if status == 0:
+        status = sigmask_get(tid, &remote.mask)
+    if status == 0:
+        status = sigmask_set(tid, &everything)
+    return <int>status
+
+
+cdef int remote_syscall(remote_t *remote, long number, const uint64_t *arguments, int64_t *result) noexcept nogil:
+    cdef regs_t regs = remote.saved
+    cdef int status
+    # orig_rax >= 0 would make the kernel take the old call for a restart and move rip back by 2.
+    regs.orig_rax = <uint64_t>-1
+    regs.rax = <uint64_t>number
+    regs.rdi = arguments[0]
+    regs.rsi = arguments[1]
+    regs.rdx = arguments[2]
+    regs.r10 = arguments[3]
+    regs.r8 = arguments[4]
+    regs.r9 = arguments[5]
+    regs.rip = remote.gadget_vaddr
+    status = <int>regs_set(remote.tid, &regs)
+    if status == 0:
+        status = remote_to_syscall(remote)
+    if status == 0:
+        status = remote_to_syscall(remote)
+    if status == 0:
+        status = <int>regs_get(remote.tid, &regs)
+    if status == 0:
+        result[0] = <int64_t>regs.rax
+    return status
+
+
+cdef int remote_end(remote_t *remote, pid_t pid) noexcept nogil:
+    cdef stop_t stop
+    cdef int status
+    if regs_set(remote.tid, &remote.saved) < 0 or sigmask_set(remote.tid, &remote.mask) < 0:
+        return -ESRCH
+    # The kernel turns an interrupted call's -ERESTART* into a restart on its way through signal handling, which a
+    # syscall-exit-stop does not pass; an interruption makes it pass there.
+    status = <int>task_interrupt(remote.tid)
+    if status == 0:
+        status = <int>task_cont(remote.tid, 0)
+    if status == 0:
+        status = stop_wait_task(remote.tid, &stop)
+    if status == 0 and stop_is_end(&stop):
+        status = -ESRCH
+    if remote.deferred_stop:
+        syscall(SYS_tgkill, <long>pid, <long>remote.tid, <long>remote.deferred_stop)
+    return status

@@ -1,0 +1,3 @@
+from collections.abc import Sequence
+
+def start(argv: list[bytes], envp: list[bytes], cwd: bytes | None, fds: Sequence[int]) -> int: ...

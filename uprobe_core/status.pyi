@@ -1,0 +1,16 @@
+from enum import IntEnum
+
+class status(IntEnum):
+    STATUS_OK = 0
+    STATUS_EMPTY = 1
+    STATUS_TRUNCATED = 2
+    STATUS_TOO_LONG = 3
+    STATUS_INVALID = 4
+    STATUS_LOCK = 5
+    STATUS_PREFIX = 6
+    STATUS_TRY_AGAIN = 7
+    STATUS_REFUSED = 8
+    STATUS_CHANGED = 9
+    STATUS_NO_ROOM = 10
+    STATUS_GONE = 11
+    STATUS_COUNT = 12

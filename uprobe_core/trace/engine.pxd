@@ -1,0 +1,38 @@
+"""One target as the tracer sees it. Everything here belongs to the tracer thread; only site counts are read elsewhere."""
+
+from libc.stdint cimport uint32_t, uint64_t
+from posix.types cimport pid_t
+
+from uprobe_core.abi cimport regs_t
+from uprobe_core.linux.twin cimport twin_t
+from uprobe_core.patch.text cimport text_t
+from uprobe_core.trace.tasks cimport tasks_t
+
+cdef enum loop_event:
+    LOOP_NONE
+    LOOP_BELL      # somebody rang: look at the commands
+    LOOP_HIT       # task `hit_tid` stands at site `hit_site`, whose hits go to a callback; `hit_regs` are its registers
+    LOOP_EXEC      # the target executed another program: all sites are gone
+    LOOP_ENDED     # the target ended: exit_code, exit_signal
+    LOOP_AREA      # an arena is gone from the target; whoever ran into the gap stands at its site again
+    LOOP_ORPHANED  # the host died
+
+ctypedef struct engine_t:
+    pid_t pid
+    bint ended
+    int exit_code
+    int exit_signal
+    text_t text
+    tasks_t tasks
+    twin_t twin
+    uint64_t unmap_gadget # a `syscall` in the target outside all arenas, for unmapping them at the end; 0: none known
+    # the hit that waits for its callback
+    pid_t hit_tid
+    uint32_t hit_site
+    regs_t hit_regs
+    # counters
+    uint64_t stops        # all stops served
+    uint64_t replayed     # hits taken back because a signal came first; they came again
+    # which processor the tracer is kept on
+    int processor
+    uint32_t until_follow

@@ -1,0 +1,44 @@
+"""The tasks (threads) of a target that we trace, found by tid."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from posix.types cimport pid_t
+
+from uprobe_core.linux.ptrace cimport siginfo_t
+from uprobe_core.x86.fixup cimport saved_t
+
+cdef enum task_flag:
+    TASK_STEPPING = 0x01  # inside the single step of `site`
+    TASK_HELD = 0x02      # stopped while the world is stopped; `status` is the stop it is at
+    TASK_FOREIGN = 0x04   # of another thread group that shares the address space (vfork, CLONE_VM)
+    TASK_DEFERRING = 0x10 # steps through its slot before signal `deferred` is delivered
+    TASK_KEPT = 0x20      # a new target that waits at its entry point, its stop taken note of
+    TASK_REPLAY = 0x08    # the hit at `site` was reported already and comes once more
+
+ctypedef struct task_t:
+    pid_t tid       # 0: an empty entry
+    int status      # of the stop it is held at
+    uint32_t flags  # enum task_flag
+    uint32_t site
+    saved_t saved   # what the step has to put back
+    uint32_t taken_back  # how often the hit at `site` was taken back for a signal, in a row
+    int deferred         # the signal that waits
+    siginfo_t deferred_info
+    uint64_t mask        # the signal mask to put back then
+
+ctypedef struct tasks_t:
+    task_t *table   # open addressing, power of two, at most half full
+    uint32_t mask
+    uint32_t count
+
+cdef int tasks_make(tasks_t *tasks) noexcept nogil
+cdef void tasks_drop(tasks_t *tasks) noexcept nogil
+
+# The task of `tid`, or NULL. Pointers are good until the next task_add or task_remove.
+cdef task_t *task_find(const tasks_t *tasks, pid_t tid) noexcept nogil
+
+# The task of `tid`, new if need be; NULL: no memory.
+cdef task_t *task_add(tasks_t *tasks, pid_t tid) noexcept nogil
+cdef void task_remove(tasks_t *tasks, pid_t tid) noexcept nogil
+
+# Forgets all threads but `tid`, which starts afresh; foreign tasks stay.
+cdef void tasks_keep(tasks_t *tasks, pid_t tid) noexcept nogil
