@@ -3,9 +3,9 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from uprobe_core.abi cimport insn_t, regs_t
+from uprobe_core.abi cimport effects_t, insn_t, regs_t
 from uprobe_core.patch.slots cimport slot_put, slot_take, slots_drop, slots_make, slots_t
-from uprobe_core.x86.decode cimport DECODE_64, insn_decode
+from uprobe_core.x86.decode cimport DECODE_64, insn_decode, insn_effects
 from uprobe_core.x86.emulate cimport emulate, emulate_ip, plan_sets_ip
 from uprobe_core.x86.fixup cimport access_t, fixup_begin, fixup_finish, place_t, saved_t
 from uprobe_core.x86.relocate cimport Plan
@@ -24,6 +24,24 @@ def decode_buffer(const uint8_t[::1] code):
     with nogil:
         while at < end:
             if insn_decode(&code[at], end - at, at, options, &insn) == 0:
+                at += insn.length
+            else:
+                at += 1
+            count += 1
+    return count
+
+
+def decode_buffer_masks(const uint8_t[::1] code):
+    """decode_buffer, and what every instruction reads and writes."""
+    cdef size_t at = 0, end = code.shape[0]
+    cdef insn_t insn
+    cdef effects_t effects
+    cdef uint64_t count = 0
+    cdef uint32_t options = DECODE_64 | decode_host_vendor()
+    with nogil:
+        while at < end:
+            if insn_decode(&code[at], end - at, at, options, &insn) == 0:
+                insn_effects(&insn, &effects)
                 at += insn.length
             else:
                 at += 1

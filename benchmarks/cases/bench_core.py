@@ -1,46 +1,15 @@
-"""The core's own work without any target: decoding, slots, and what is done with registers at a hit."""
+"""The core's own work without any target: plans, slots, and what is done with registers at a hit."""
 
 import pytest
 
 from benchmarks.core import load_loops
 from uprobe_core.x86.relocate import plan
-from uprobes.cli.files import find_file
-from uprobes.insn import decode, decode_all
-from uprobes.symbols.binary import Binary
 
 LOOPS = 100_000
 SITE = 0x401000
 SLOT = 0x411000
 STEPPED = {"plain": "4889e5", "call": "e800010000", "rip-relative": "488b0500100000"}
 EMULATED = {"jmp": "eb10", "call": "ff10", "push": "55", "ret": "c3", "jcc": "7410"}
-
-
-def libc_text() -> bytes:
-    """The first mebibyte of libc's code."""
-    with Binary.open(find_file("libc")) as binary:
-        start, end = max(binary.elf.code_ranges, key=lambda span: span[1] - span[0])
-        return binary.elf.read(start, min(end - start, 1 << 20))
-
-
-def bench_decode(benchmark):
-    """An instruction of libc, in one loop without the GIL."""
-    text = libc_text()
-    loops = load_loops()
-    count = benchmark(loops.decode_buffer, text)
-    benchmark.extra_info.update(unit="instruction", per=count)
-
-
-def bench_decode_all(benchmark):
-    """The same into arrays that Python reads."""
-    text = libc_text()
-    listing = benchmark(decode_all, text)
-    benchmark.extra_info.update(unit="instruction", per=len(listing))
-
-
-def bench_decode_one(benchmark):
-    """One instruction as a Python object."""
-    benchmark(decode, bytes.fromhex("488b0500100000"), SITE)
-    benchmark.extra_info.update(unit="call")
 
 
 def bench_plan(benchmark):

@@ -69,11 +69,15 @@ decode_operands(const uint8_t *code, const uint8_t *cursor, uint32_t entry, uint
         named = decode_modrm[0xc0 | (low & 7)] & form->slots;
     }
 
-    /* Is rsp named, or AH to BH? Number 4 with its REX bit clear, the byte registers 4 to 7 without a REX. */
+    /* Is rsp named, or AH to BH? Number 4 with its REX bit clear; the byte registers 4 to 7, without a REX. */
     named &= ~(rex * (MODRM_RM_4 | INSN_STACK_POINTER));
     attrs |= (named | named >> 8 | named >> 10) & INSN_STACK_POINTER;
-    if (named & (MODRM_RM_HIGH | MODRM_REG_HIGH))
-        attrs |= INSN_HIGH_BYTE & -bare;
+    if (named & (MODRM_RM_HIGH | MODRM_REG_HIGH)) {
+        uint32_t rm = named & MODRM_RM_HIGH ? ((entry & ENTRY_MODRM ? modrm : low) & 7) | (rex & 1) << 3 : 0;
+        uint32_t reg = named & MODRM_REG_HIGH ? (modrm >> 3 & 7) | (rex & 4) << 1 : 0;
+
+        attrs |= bare ? INSN_HIGH_BYTE : rm == 4 || reg == 4 ? INSN_STACK_POINTER : 0;
+    }
 
     length = (uint32_t)(cursor - code);
     if (imm_kind != IMM_NONE) {

@@ -71,6 +71,8 @@ def size_class(row: Row) -> str:
     for operand in (*(o for o in row.operands if o.is_gpr), *(o for o in row.operands if o.memory)):
         width = operand.width
         return "SIZE_L" if width.startswith(("vm", "sib")) else SIZES[width]
+    if any(re.fullmatch("r[A-D]X", name) for name in row.implicit):
+        return "SIZE_V"
     for name in row.implicit:
         if name in {"al", "ah"}:
             return "SIZE_B"
@@ -142,9 +144,10 @@ def flag_masks(row: Row) -> tuple[int, int, int]:
 def form_attributes(row: Row) -> str:
     """enum insn_attr that hold for every instance of the row."""
     bits = [ATTRIBUTES[word] for word in row.attributes if word in ATTRIBUTES]
-    if any(VECTOR_REGISTERS.match(operand.registers) for operand in row.operands) or row.form != "ENC_LEGACY":
-        if not all(operand.is_gpr for operand in row.operands) or not row.operands:
-            bits.append("INSN_VECTOR")
+    general = bool(row.operands) and all(operand.is_gpr for operand in row.operands)
+    vector = any(VECTOR_REGISTERS.match(operand.registers) for operand in row.operands)
+    if vector or (row.form != "ENC_LEGACY" and not general):
+        bits.append("INSN_VECTOR")
     memory = row.implicit.get("mem", "")
     bits += ["INSN_MEM_READ"] if "r" in memory else []
     bits += ["INSN_MEM_WRITE"] if "w" in memory else []
@@ -215,6 +218,7 @@ class Pool:
     """Distinct values, numbered in the order in which they came."""
 
     def __init__(self) -> None:
+        """No values yet."""
         self.values: list = []
         self.numbers: dict = {}
 
@@ -230,6 +234,7 @@ class Tables:
     """Everything that goes into the header."""
 
     def __init__(self, rows: list[Row]) -> None:
+        """Nothing is built yet."""
         self.rows = rows
         self.tree: list[str] = ["ENTRY_NONE"]  # offset 0 is no node: NO_ROOT
         self.nodes: dict[tuple[str, ...], int] = {}
@@ -293,7 +298,7 @@ class Tables:
         return len(self.tree)
 
     def plan(self, indices: tuple[int, ...], box: tuple[tuple[str, int], ...]) -> tuple[int, str | int | None]:
-        """Cost in entries of resolving these rows in this box, and the dimension to split on or the row that remains."""
+        """Cost in entries of resolving these rows in this box; the dimension to split on, or the row that remains."""
         return self._plan(indices, box)
 
     @cache  # noqa: B019 (one Tables lives as long as the program)
@@ -334,10 +339,8 @@ class Tables:
             return self.leaf(choice, dict(box))
         shift, count, modrm = FIELDS[choice]
         space = dict(box)
-        entries = tuple(
-            self.entry(indices, tuple({**space, choice: 1 << value}.items())) if space[choice] >> value & 1 else "ENTRY_NONE"
-            for value in range(count)
-        )
+        boxes = (tuple({**space, choice: space[choice] & 1 << value}.items()) for value in range(count))
+        entries = tuple(self.entry(indices, part) for part in boxes)
         offset = self.place(entries)
         return f"NODE({offset}, {shift}, {count - 1})" + (" | ENTRY_MODRM" if modrm else "")
 

@@ -338,6 +338,15 @@ cdef uint64_t decode_address(object address) except? 0xdead:
         raise failure("address", address, 0, 0, 0) from None
 
 
+cdef const uint8_t[::1] bytes_view(object code):
+    try:
+        if code is not None:
+            return code
+    except (TypeError, ValueError, BufferError):
+        pass
+    raise failure("bytes", code, 0, 0, 0)
+
+
 def decode(code, address=0, bits=64, vendor=None):
     """Decodes the instruction at the start of `code`, which lies at `address`.
 
@@ -358,10 +367,7 @@ def decode(code, address=0, bits=64, vendor=None):
         start = <const uint8_t *>PyBytes_AsString(code)
         size = <size_t>PyBytes_Size(code)
     else:
-        try:
-            view = code
-        except (TypeError, ValueError, BufferError):
-            raise failure("bytes", code, 0, address, bits) from None
+        view = bytes_view(code)
         size = <size_t>view.shape[0]
         start = &view[0] if size else NULL
     status = insn_decode(start, size, ip, options, &result.insn)
@@ -453,10 +459,7 @@ def decode_all(buffer, address=0, bits=64, vendor=None, effects=False):
     cdef const uint8_t *start
     cdef char *columns[COLUMNS]
     cdef bint wanted = effects
-    try:
-        view = buffer
-    except (TypeError, ValueError, BufferError):
-        raise failure("bytes", buffer, 0, address, bits) from None
+    view = bytes_view(buffer)
     size = <size_t>view.shape[0]
     start = &view[0] if size else NULL
     capacity = size // 3 + 16
