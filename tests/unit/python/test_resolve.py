@@ -1,7 +1,10 @@
 """From a specification to addresses in a running process."""
 
+import errno
 import os
 import subprocess
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -270,3 +273,31 @@ class TestForbiddenPlaces:
             assert [site.refusal for site in probe.sites if site.symbol != "malloc"] == [Refusal.RESTORER]
             hot.order(10)
             assert hot.finish()["hot"] == 10
+
+
+def test_many_threads_may_ask(hot):
+    texts = ["hot", "libc:malloc", "*:*alloc*", "memcpy", "mallok", f"hot.c:{line_of('return value')}"]
+
+    def ask(text):
+        try:
+            return places(hot.pid, text)
+        except SymbolNotFound as error:
+            return str(error)
+
+    expected = {text: ask(text) for text in texts}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda text: (text, ask(text)), texts * 20))
+    assert all(answer == expected[text] for text, answer in answers)
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_believed(victim, tmp_path, monkeypatch):
+    one_victim = victim("hot")
+    modules = read_modules(one_victim.pid)
+    monkeypatch.setattr("uprobes.module._open_in", raise_stale)
+    monkeypatch.setattr("uprobes.module._kept", OrderedDict())
+    with pytest.raises(ModuleNotFound, match="its file cannot be read: Stale file handle"):
+        resolve(parse("hot:hot"), modules, one_victim.pid)
+
+
+def raise_stale(process, mapping):
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), mapping.name)
