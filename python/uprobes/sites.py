@@ -79,9 +79,11 @@ class SiteTable:
                 last = bisect_left(places.vaddrs, mapping.end)
                 image = read_image(self._pid, mapping)
                 sound = find_boundaries(places, first, last, mapping, image, refusals)
+                if places.refusals:
+                    sound = [index for index in sound if index not in places.refusals]
                 _Batch(self, mapping, image, mode, strategy).insert(places, sound, numbers, refusals)
             first = last
-        return Insertion(numbers, refusals)
+        return Insertion(numbers, refusals | places.refusals)
 
     # ---- arming
 
