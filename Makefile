@@ -7,14 +7,14 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 endif
 VENV ?= .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check install --quiet
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet --quiet
 INSTALLED := $(addprefix $(VENV)/.,test lint wheel)
 SOURCES := setup.py $(shell find uprobe_core -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help build demo test lint bench wheel clean
+.PHONY: help build demo test lint bench fuzz wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -29,9 +29,13 @@ test: build/.done $(VENV)/.test ## run every test; ARGS="-k spec" for some
 lint: build/.done $(VENV)/.lint ## style and types
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
+	$(PY) uprobe_core/x86/gen_tables.py --check
 
 bench: build/.done $(VENV)/.test ## measure against the bare cost of a stop; writes build/benchmarks.md
 	@$(PY) -m benchmarks.run $(ARGS)
+
+fuzz: build/.done $(VENV)/.test ## let the processor judge the decoder for a minute; ARGS="--seconds 600 --seed 7"
+	@$(PY) -m tests.fuzz --seconds 60 $(ARGS)
 
 build: build/.done ## compile the core in place
 
@@ -41,7 +45,7 @@ wheel: $(VENV)/.wheel ## make dist/*.whl, for every CPython from 3.11 on, and ch
 	PATH="$(VENV)/bin:$$PATH" $(PY) -m auditwheel repair --strip --wheel-dir dist build/wheel/*.whl
 	cp build/wheel/*.tar.gz dist
 	$(PY) -m abi3audit --strict --verbose dist/*.whl
-	PYTHON=$(PYTHON) sh .ci/check-wheel dist/*.whl
+	sh .ci/check-wheel dist/*.whl
 
 clean: ## remove all that was built, but the virtual environment
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks python/uprobes.egg-info uprobes.egg-info

@@ -31,7 +31,7 @@ COUNTED = [
 TRACED = [
     ("libsqlite3", "sqlite3_bind_text(%p, %d, %s, %d)"),
     ("libcrypto", "EVP_DigestUpdate(%p, %s, %zu)"),
-    ("libc.so", "malloc(%zu)"),
+    ("libz", "deflate(%p, %d)"),
 ]
 
 

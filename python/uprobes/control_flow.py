@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from uprobes.insn import Insn
 
 _BRANCHES: Final = frozenset({insn_flow.FLOW_JCC, insn_flow.FLOW_LOOP, insn_flow.FLOW_XBEGIN})
+_DIRECT: Final = frozenset({insn_flow.FLOW_JMP, insn_flow.FLOW_JCC})
 _RETURNS: Final = frozenset({insn_flow.FLOW_RET, insn_flow.FLOW_RET_FAR, insn_flow.FLOW_IRET})
 _LEAVES: Final = _RETURNS | {insn_flow.FLOW_JMP, insn_flow.FLOW_JMP_INDIRECT, insn_flow.FLOW_JMP_FAR}
 _ENDS: Final = _LEAVES | {insn_flow.FLOW_NEVER, insn_flow.FLOW_SYSRET}
@@ -65,21 +66,27 @@ class ControlFlow:
 
     # ---- leaving ----
 
+    @property
+    def outer_targets(self) -> set[int]:
+        """Where direct jumps lead that leave these bytes."""
+        end = self._start + len(self._code)
+        jumps = (place for place, flow in enumerate(self._flows) if flow in _DIRECT)
+        return {self._targets[place] for place in jumps if not self._start <= self._targets[place] < end}
+
     def exits(self, is_inside: Callable[[int], bool]) -> Iterator[tuple[int, Exit]]:
         """Address and manner of each instruction that leaves the function.
 
         `is_inside` tells whether an address is in another part of the same function. Raises :class:`UnknownJump`.
         """
-        end = self._start + len(self._code)
+        outside = {target for target in self.outer_targets if not is_inside(target)}
         for place, flow in enumerate(self._flows):
             if flow in _RETURNS:
                 yield self._addresses[place], Exit.RETURN
-            elif flow in (insn_flow.FLOW_JMP, insn_flow.FLOW_JCC):
-                target = self._targets[place]
-                if not self._start <= target < end and not is_inside(target):
-                    yield self._addresses[place], Exit.TAIL_CALL
-            elif flow == insn_flow.FLOW_JMP_INDIRECT and not self._is_table_jump(place):
+            elif self._targets[place] in outside if flow in _DIRECT else self._leaves_indirectly(place):
                 yield self._addresses[place], Exit.TAIL_CALL
+
+    def _leaves_indirectly(self, place: int) -> bool:
+        return self._flows[place] == insn_flow.FLOW_JMP_INDIRECT and not self._is_table_jump(place)
 
     def _insn(self, place: int) -> Insn:
         offset = self._addresses[place] - self._start

@@ -56,6 +56,17 @@ PROBED uint64_t with_cold_part(uint64_t value)
     return value + 1;
 }
 
+PROBED uint64_t with_cold_part_in_frame(uint64_t value)
+{
+    uint64_t other = one_return(value);
+    if (__builtin_expect(other % 5 == 0, 0)) {
+        complain(other);
+        complain(value);
+        return one_return(value) - other;
+    }
+    return value + other;
+}
+
 int main(void)
 {
     uint64_t value = 1;
@@ -65,7 +76,7 @@ int main(void)
         for (long i = 0; i < order; i++) {
             uint64_t seed = (uint64_t)i;
             value ^= one_return(seed) + many_returns(seed) + tail_call(seed) + tail_call_by_pointer(seed);
-            value ^= by_table(seed) + with_cold_part(seed);
+            value ^= by_table(seed) + with_cold_part(seed) + with_cold_part_in_frame(seed);
         }
         calls += (uint64_t)order;
     }

@@ -73,8 +73,8 @@ cdef int site_add(sites_t *sites, uint64_t vaddr, uint32_t *number) noexcept nog
         sites.chunks[chunk] = <site_t *>calloc(CHUNK_SITES, sizeof(site_t))
         if sites.chunks[chunk] == NULL:
             return -ENOMEM
-    # Three quarters full; then by half as much again.
-    if sites.count >= sites.index_size // 4 * 3 and index_make(sites, sites.index_size // 2 * 3) < 0:
+    # Three quarters full; then by a quarter as much again.
+    if sites.count >= sites.index_size // 4 * 3 and index_make(sites, sites.index_size // 4 * 5) < 0:
         return -ENOMEM
     number[0] = sites.count
     site = site_at(sites, sites.count)

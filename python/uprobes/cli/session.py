@@ -119,8 +119,8 @@ class Session:
         self.target.detach()
         self.restored = self.target.exit_code is None
 
-    def summarise(self, as_json: bool) -> None:
-        """The last line of every session."""
+    def summarise(self, as_json: bool, shown: int | None = None) -> None:
+        """The last line of every session; `shown`: how many of the hits were printed, where not all are."""
         sites = sum(len(probe.sites) for probe in self.probes)
         hits = sum(probe.hits for probe in self.probes)
         lost = sum(probe.lost for probe in self.probes)
@@ -130,6 +130,8 @@ class Session:
             print_object("summary", pid=pid, **facts, restored=self.restored)
         fate = f"process {pid} runs on, restored" if self.restored else f"process {pid} ended"
         seen = plural(hits, "hit") + (f", {lost:,} lost" if lost else "")
+        if shown is not None:
+            seen = f"{shown:,} of {seen} shown"
         print_note(f"uprobes: {seen} at {plural(sites, 'site')} in {self.seconds:.1f} s; {fate}")
 
 

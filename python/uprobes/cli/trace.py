@@ -25,7 +25,8 @@ class Printer:
     def __init__(self, as_json: bool, limit: int | None) -> None:
         """`limit` counts hits of all specifications together."""
         self.as_json = as_json
-        self.left = limit
+        self.limit = limit
+        self.shown = 0
         self.first_ns: int | None = None
         self.started = False
         """Not before all probes are in: what ends the session must not come while it begins."""
@@ -34,13 +35,12 @@ class Printer:
         """What to do at a hit of `call`."""
 
         def show(hit: Hit) -> None:
-            if self.left == 0 or not self.started:
+            if self.shown == self.limit or not self.started:
                 return
             self.print_hit(call, hit)
-            if self.left is not None:
-                self.left -= 1
-                if self.left == 0:
-                    raise SessionEnded
+            self.shown += 1
+            if self.shown == self.limit:
+                raise SessionEnded
 
         return show
 
@@ -90,4 +90,4 @@ def command(
         session.on([call.spec for call in calls], mode, [printer.callback(call) for call in calls])
         printer.started = True
         session.serve()
-    session.summarise(as_json)
+    session.summarise(as_json, shown=printer.shown)

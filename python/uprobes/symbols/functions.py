@@ -79,10 +79,6 @@ class FunctionIndex:
         """Whether the file uses a symbol of that name that another file must define."""
         return any(table.is_undefined(name) for table in self._tables)
 
-    def cold_parts(self, name: str) -> list[Extent]:
-        """The parts of a function that the compiler moved away from it."""
-        return self._cold.get(name.partition("@")[0], [])
-
     def aliases(self, vaddrs: Iterable[int]) -> dict[int, list[Symbol]]:
         """All functions that start at each address, the best name first."""
         by_vaddr: dict[int, list[Symbol]] = {vaddr: [] for vaddr in vaddrs}
@@ -150,9 +146,9 @@ class FunctionIndex:
     # ---- tables, made when first needed ----
 
     @cached_property
-    def entries(self) -> frozenset[int]:
-        """Every address at which a function is known to start, named or not."""
-        return frozenset(self.starts())
+    def entries(self) -> list[int]:
+        """What ``starts()`` finds, kept."""
+        return self.starts()
 
     def _find(self, name: str) -> Iterator[Symbol]:
         return chain.from_iterable(table.find(name) for table in self._tables)
@@ -168,14 +164,6 @@ class FunctionIndex:
                 key = symbol.name, symbol.vaddr
                 known[key] = max(known[key], symbol, key=_detail) if key in known else symbol
         return sorted(known.values(), key=lambda symbol: symbol.vaddr)
-
-    @cached_property
-    def _cold(self) -> dict[str, list[Extent]]:
-        """Parts moved away, by the name of the function that they are of."""
-        found: dict[str, list[Extent]] = {}
-        for symbol in self.matching("*.cold*"):
-            found.setdefault(symbol.name.partition(".cold")[0], []).append(self.extent_of(symbol))
-        return found
 
     @cached_property
     def _best(self) -> dict[int, Symbol]:

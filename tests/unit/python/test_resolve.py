@@ -198,7 +198,8 @@ class TestReturns:
     @pytest.mark.parametrize("mode", ["trap", "step"])
     def test_counts(self, returns, mode):
         with uprobes.attach(returns.pid) as target:
-            names = ["one_return", "many_returns", "tail_call", "tail_call_by_pointer", "by_table", "with_cold_part"]
+            names = ["one_return", "many_returns", "tail_call", "tail_call_by_pointer", "by_table"]
+            names += ["with_cold_part", "with_cold_part_in_frame"]
             entries = {name: target.probe(f"returns:{name}", mode=mode) for name in names}
             leavings = {name: target.probe(f"uretprobe:returns:{name}", mode=mode) for name in names}
             returns.order(120)

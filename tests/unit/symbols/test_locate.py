@@ -178,6 +178,26 @@ class TestReturns:
         assert {location.exit for location in found} == {Exit.RETURN}
 
 
+def leavings(text, binary):
+    try:
+        return {(location.vaddr, location.exit) for location in locate(parse(text), binary)}
+    except SymbolNotFound as error:
+        return str(error).partition(": ")[2].partition(":")[2]
+
+
+def test_a_stripped_library_leaves_its_functions_at_the_same_places(libraries, altered):
+    """Parts that were moved away have no names there, and are told by how they are reached and what they do."""
+    with Binary.open(libraries["python"], debug_roots=()) as whole:
+        if not whole.has_local_symbols:
+            pytest.skip("this interpreter has no local symbols")
+        with Binary.open(altered(whole.path, "strip", "-s"), debug_roots=()) as stripped:
+            names = [symbol.name for symbol in stripped.functions.matching("Py[A-L]*")]
+            specs = [f"uretprobe:{name}" for name in names]
+            differing = [spec for spec in specs if leavings(spec, whole) != leavings(spec, stripped)]
+    assert len(names) > 300
+    assert len(differing) <= len(names) // 200, differing
+
+
 class TestLines:
     @pytest.fixture
     def lines(self, build):
