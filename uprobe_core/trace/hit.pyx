@@ -13,7 +13,7 @@ from uprobe_core.trace.engine cimport LOOP_HIT, LOOP_IN_PLACE
 from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_REPLAY, TASK_STEPPING
 from uprobe_core.x86.emulate cimport emulate, emulate_ip, plan_can_step, plan_sets_ip
 from uprobe_core.x86.fixup cimport (
-    FIXUP_AGAIN, FIXUP_DONE, FIXUP_IP, FIXUP_READ, access_t, fixup_abort, fixup_begin, fixup_finish, place_t,
+    FIXUP_AGAIN, FIXUP_DONE, FIXUP_FAULTS, FIXUP_IP, FIXUP_READ, access_t, fixup_abort, fixup_begin, fixup_finish, place_t,
 )
 from uprobe_core.x86.resolve cimport RESOLVE_BACK, RESOLVE_FAILED, RESOLVE_RESTART, slot_resolve
 
@@ -71,7 +71,7 @@ cdef int hit_emulate(task_t *task, const place_t *place, regs_t *regs) noexcept 
         return <int>ip_set(task.tid, regs.rip)
     if status == 0 and outcome == FIXUP_DONE and access.size:
         status = access_make(task.tid, &access)
-    if status < 0 and place.slot_ip:
+    if (status < 0 or outcome == FIXUP_FAULTS) and place.slot_ip:
         before.rip = place.slot_ip
         return <int>regs_set(task.tid, &before)
     if status < 0:

@@ -74,9 +74,16 @@ class Sandbox:
         self.pid = os.fork()
         if not self.pid:
             _become_sandbox()
-        os.waitpid(self.pid, 0)
-        _ptrace(_SETOPTIONS, self.pid, None, _O_EXITKILL)
-        self._memory = os.open(f"/proc/{self.pid}/mem", os.O_RDWR)
+        _, status = os.waitpid(self.pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            raise SandboxError("the sandbox's addresses are taken in this process", hint="run it from a plain Python")
+        try:
+            _ptrace(_SETOPTIONS, self.pid, None, _O_EXITKILL)
+            self._memory = os.open(f"/proc/{self.pid}/mem", os.O_RDWR)
+        except BaseException:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            raise
         self._registers = ctypes.create_string_buffer(REGISTERS_SIZE)
         self._siginfo = ctypes.create_string_buffer(128)
         self._xstate = ctypes.create_string_buffer(_XSTATE_ROOM)
