@@ -205,10 +205,11 @@ enum plan_way {
     WAY_LEAVE,
     WAY_IN_PLACE,   /* the original bytes are put back for one step, all threads stopped */
     WAY_POPF,       /* the slot does it, unless it would set the trap flag */
+    WAY_BOOST_UNSTEPPED, /* as WAY_BOOST; but a step would show in what the copy does, or wait for a signal */
     WAY_COUNT
 };
 
-/* What a site keeps beside the plan byte, in four bits. With FIX_SCRATCH: the scratch register. With WAY_BOOST: the
+/* What a site keeps beside the plan byte, in four bits. With FIX_SCRATCH: the scratch register. With a boost: the
  * rip_strategy asked for, so that the same plan can be made again. Otherwise: the offset of the opcode byte in the
  * original, where the hit reads an operand from it (direct branches, emulation), or OPERAND_NONE. */
 #define OPERAND_NONE 15

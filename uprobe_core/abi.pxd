@@ -202,6 +202,7 @@ cdef extern from "abi.h" nogil:
         WAY_LEAVE
         WAY_IN_PLACE
         WAY_POPF
+        WAY_BOOST_UNSTEPPED
         WAY_COUNT
 
     const unsigned int OPERAND_NONE

@@ -126,7 +126,8 @@ class plan_way(IntEnum):
     WAY_LEAVE = 14
     WAY_IN_PLACE = 15
     WAY_POPF = 16
-    WAY_COUNT = 17
+    WAY_BOOST_UNSTEPPED = 17
+    WAY_COUNT = 18
 
 class probe_mode(IntEnum):
     MODE_AUTO = 0

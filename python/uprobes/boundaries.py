@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from uprobes.insn import decode, decode_all
@@ -25,24 +26,21 @@ def find_boundaries(
     vaddrs, starts = places.vaddrs[first:last], places.starts[first:last]
     if vaddrs == starts:
         return range(first, last)
-    sound = []
-    start = 0
-    inside: frozenset[int] = frozenset()
-    for index in range(first, last):
-        vaddr = places.vaddrs[index]
-        if places.starts[index] == 0:
-            refusals[index] = Refusal.NO_START
+    sound: list[int] = []
+    for start, group in groupby(range(first, last), key=places.starts.__getitem__):
+        indices = list(group)
+        if start == 0:
+            refusals.update(dict.fromkeys(indices, Refusal.NO_START))
             continue
-        if places.starts[index] != vaddr:
-            if places.starts[index] != start:
-                start = places.starts[index]
-                # Addresses rise: the last one of this function is followed by one with another start.
-                end = next((at for at in range(index, last) if places.starts[at] != start), last)
-                inside = _instructions(start, places.vaddrs[end - 1], mapping, image)
-            if vaddr not in inside:
+        inside = _instructions(start, places.vaddrs[indices[-1]], mapping, image)
+        if inside.issuperset(places.vaddrs[indices[0] : indices[-1] + 1]):
+            sound += indices
+            continue
+        for index in indices:
+            if places.vaddrs[index] in inside:
+                sound.append(index)
+            else:
                 refusals[index] = Refusal.INSIDE
-                continue
-        sound.append(index)
     return sound
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from uprobes.module import Module
     from uprobes.place import Place
-    from uprobes.symbols.functions import Extent, FunctionIndex
+    from uprobes.symbols.functions import FunctionIndex
 
 
 class Places(Sequence["Place"]):
@@ -35,27 +35,31 @@ class Places(Sequence["Place"]):
             self.starts[bisect_left(self.vaddrs, vaddr)] = place.start_vaddr or 0
 
     def _find_starts(self, module: Module) -> None:
-        """Fill in the starts of the addresses that lie in a module and have no description."""
+        """Fill in the starts of the addresses that lie in a module."""
         for mapping in module.mappings:
             first, last = bisect_left(self.vaddrs, mapping.start), bisect_left(self.vaddrs, mapping.end)
-            fresh = [index for index in range(first, last) if self.vaddrs[index] not in self._described]
-            if fresh:
-                self._search(module, module.binary.functions, fresh)
+            if last - first > len(self._described) or any(
+                vaddr not in self._described for vaddr in self.vaddrs[first:last]
+            ):
+                self._search(module, module.binary.functions, first, last)
         module.close()
 
-    def _search(self, module: Module, functions: FunctionIndex, indices: list[int]) -> None:
+    def _search(self, module: Module, functions: FunctionIndex, first: int, last: int) -> None:
+        vaddrs = self.vaddrs
         entries = functions.entries
-        extent: Extent | None = None
-        for index in indices:
-            vaddr = module.vaddr_of(self.vaddrs[index])
-            if vaddr in entries:
-                self.starts[index] = self.vaddrs[index]
-                continue
-            # Addresses rise, so neighbours are mostly in one function.
-            if extent is None or not extent.start <= vaddr < extent.end:
-                extent = functions.extent_at(vaddr)
-            if extent is not None:
-                self.starts[index] = module.address_of(extent.start)
+        while first < last:
+            vaddr = module.vaddr_of(vaddrs[first])
+            following = bisect_right(entries, vaddr)
+            end = first + 1
+            if following and entries[following - 1] == vaddr and (
+                end == last or (following < len(entries) and module.vaddr_of(vaddrs[end]) >= entries[following])
+            ):
+                # An entry, and the next address belongs to another function: nothing more to find out.
+                self.starts[first] = vaddrs[first]
+            elif (extent := functions.extent_at(vaddr)) is not None:
+                end = bisect_left(vaddrs, module.address_of(extent.end), first, last)
+                self.starts[first:end] = array("Q", (module.address_of(extent.start),)) * (end - first)
+            first = end
 
     def __len__(self) -> int:
         """How many."""

@@ -144,6 +144,8 @@ class Probe:
         self._table = table
         self.numbers = array("I", (number for index, number in enumerate(numbers) if index not in refusals))
         """The engine's numbers of the sites that are not refused."""
+        self.generation = table.generation
+        """Of the table when the sites were inserted."""
         self._enabled = False
         self._counted = 0
         self._since = 0

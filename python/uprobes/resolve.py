@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import fnmatch
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from uprobes.errors import AmbiguousSymbol, ModuleNotFound, SymbolNotFound
 from uprobes.ifunc import find_implementations
 from uprobes.module import VDSO
 from uprobes.place import Place
-from uprobes.spec import Kind, ProbeSpec, is_glob
+from uprobes.spec import Kind, ProbeSpec, Provider, is_glob
 from uprobes.symbols.locate import locate, locate_address
 from uprobes.symbols.near_names import near_names
+from uprobes.symbols.returns import locate_exits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +36,7 @@ def resolve(spec: ProbeSpec, modules: Sequence[Module], pid: int) -> list[Place]
     """
     try:
         if spec.module is None and spec.address is not None:
-            return [describe(spec.address, modules)]
+            return _at_address(spec.address, spec.provider, modules)
         return _resolve(spec, modules, pid)
     finally:
         for module in modules:
@@ -52,13 +54,25 @@ def describe(address: int, modules: Sequence[Module]) -> Place:
     return Place(address)
 
 
+def _at_address(address: int, provider: Provider, modules: Sequence[Module]) -> list[Place]:
+    """The place at an address, or the exits of the function that begins there."""
+    for module in modules:
+        if address in module:
+            found = [locate_address(module.binary, module.vaddr_of(address))]
+            if provider is Provider.URETPROBE:
+                found = locate_exits(module.binary, found)
+            return [_place(module, location) for location in found]
+    return [Place(address)]
+
+
 def _resolve(spec: ProbeSpec, modules: Sequence[Module], pid: int) -> list[Place]:
     wanted = find_modules(spec.module, modules, pid)
+    entry = replace(spec, provider=Provider.UPROBE) if spec.provider is Provider.URETPROBE else spec
     found: list[tuple[Module, Location]] = []
     failures: list[SymbolNotFound] = []
     for module in wanted:
         try:
-            found += [(module, location) for location in locate(spec, module.binary)]
+            found += [(module, location) for location in locate(entry, module.binary)]
         except SymbolNotFound as error:
             failures.append(error)
     if not found:
@@ -68,28 +82,42 @@ def _resolve(spec: ProbeSpec, modules: Sequence[Module], pid: int) -> list[Place
         found = [each for each in found if not _is_loader(each[0])] or found
     if spec.kind is Kind.SYMBOL and not spec.is_glob and len({module for module, _ in found}) > 1:
         raise AmbiguousSymbol(str(spec), [f"{module.name}:{location.name}" for module, location in found])
-    places: dict[int, Place] = {}
-    for module, location in found:
-        for place in _places(module, location, modules, spec):
-            places.setdefault(place.vaddr, place)
-    return [places[vaddr] for vaddr in sorted(places)]
+    chosen = [(module, each) for module, location in found for each in _choose(module, location, modules, spec)]
+    if spec.provider is Provider.URETPROBE:
+        chosen = _exits(chosen)
+    places = {module.address_of(location.vaddr): _place(module, location) for module, location in reversed(chosen)}
+    return [places[address] for address in sorted(places)]
 
 
-def _places(module: Module, location: Location, modules: Sequence[Module], spec: ProbeSpec) -> list[Place]:
+def _exits(entries: Sequence[tuple[Module, Location]]) -> list[tuple[Module, Location]]:
+    """Where the functions are left that begin at `entries`; without those of which none is known."""
+    found: list[tuple[Module, Location]] = []
+    failure: SymbolNotFound | None = None
+    for module in dict.fromkeys(module for module, _ in entries):
+        try:
+            own = [location for owner, location in entries if owner is module]
+            found += [(module, location) for location in locate_exits(module.binary, own)]
+        except SymbolNotFound as error:
+            failure = error
+    if failure and not found:
+        raise failure
+    return found
+
+
+def _choose(module: Module, location: Location, modules: Sequence[Module], spec: ProbeSpec) -> list[Location]:
+    """The location itself or, of a function that the loader chooses, what it chose."""
     if not location.is_ifunc or spec.kind is Kind.ADDRESS:
-        return [_place(module, location)]
+        return [location]
     chosen = find_implementations(module, location, modules)
-    if chosen:
-        vaddrs = (module.vaddr_of(address) + location.offset for address in chosen)
-        return [_place(module, locate_address(module.binary, vaddr)) for vaddr in vaddrs]
-    if spec.is_glob:
-        return [_place(module, location)]
-    raise SymbolNotFound(
-        location.name,
-        module.name,
-        fact="the loader chooses it when it is first asked for, and nobody has asked",
-        hint=f"the function that chooses is {module.name}:{location.vaddr:#x}",
-    )
+    if not chosen and not spec.is_glob:
+        raise SymbolNotFound(
+            location.name,
+            module.name,
+            fact="the loader chooses it when it is first asked for, and nobody has asked",
+            hint=f"the function that chooses is {module.name}:{location.vaddr:#x}",
+        )
+    vaddrs = (module.vaddr_of(address) + location.offset for address in chosen)
+    return [locate_address(module.binary, vaddr) for vaddr in vaddrs] or [location]
 
 
 def _place(module: Module, location: Location) -> Place:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from array import array
 from bisect import bisect_left
-from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from uprobe_core.abi import plan_place, probe_mode, rip_strategy
@@ -51,10 +50,10 @@ class SiteTable:
         self.areas = Areas(owner.tracer, pid, seal=seal)
         self._owner = owner
         self._pid = pid
-        self._users: Counter[int] = Counter()
-        self._armers: Counter[int] = Counter()
         self._watchers: dict[int, list[Probe]] = {}
         self._dropped = 0
+        self.generation = 0
+        """Counts the programs that the target has executed: sites belong to one of them."""
 
     # ---- inserting
 
@@ -91,9 +90,7 @@ class SiteTable:
                 for number in probe.numbers:
                     self._watchers.setdefault(number, []).append(probe)
                     self.tracer.watch(number, True)
-            fresh = array("I", (number for number in probe.numbers if not self._armers[number]))
-            self._armers.update(probe.numbers)
-            self.tracer.arm(fresh)
+            self.tracer.arm(probe.numbers)
 
         self._owner.call(work)
 
@@ -101,8 +98,9 @@ class SiteTable:
         """Take the patches back of sites that no other enabled probe has."""
 
         def work() -> None:
-            self._armers.subtract(probe.numbers)
-            self.tracer.disarm(array("I", (number for number in probe.numbers if not self._armers[number])))
+            if probe.generation != self.generation:
+                return
+            self.tracer.disarm(probe.numbers)
             if probe.wants_stops:
                 for number in probe.numbers:
                     self._watchers[number].remove(probe)
@@ -112,16 +110,15 @@ class SiteTable:
 
     def adopt(self, probe: Probe) -> None:
         """A new probe has these sites."""
-        self._users.update(probe.numbers)
+        self._owner.call(lambda: self.tracer.adopt(probe.numbers))
 
     def forget(self, probe: Probe) -> None:
         """A disabled probe is done with its sites; those that nobody has are dropped."""
 
         def work() -> None:
-            self._users.subtract(probe.numbers)
-            unused = array("I", (number for number in probe.numbers if not self._users[number]))
-            self.tracer.drop(unused)
-            self._dropped += len(unused)
+            if probe.generation != self.generation:
+                return
+            self._dropped += self.tracer.release(probe.numbers)
 
         self._owner.call(work)
 
@@ -138,7 +135,7 @@ class SiteTable:
 
     def forget_all(self) -> None:
         """In the owner thread, after an exec: the sites and areas went with the old program."""
-        self._armers.clear()
+        self.generation += 1
         self._watchers.clear()
         self.areas.forget()
 

@@ -23,6 +23,11 @@ KERNEL_NAMES = {
     "PADLOCK_RNG": "rng", "PADLOCK_UNDOC": "rng", "PKU": "ospke", "PREFETCHW": "3dnowprefetch",
     "SGX1": "sgx", "SHA": "sha_ni", "SKINIT_OR_SVM": "svm", "SSE3": "pni", "WIDE_KL": "keylocker",
 }
+# What every processor with 64-bit mode has, and the kernel does not list.
+BASELINE = frozenset({
+    "INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486", "X64", "CPUID", "FPU287", "FPU387",
+    "MULTIBYTENOP", "PAUSE", "RDPMC",
+})
 # fmt: on
 PFX_F2, PFX_F3, PFX_LOCK = 0x04, 0x08, 0x10  # enum insn_prefix
 EVEX_B = 0x10
@@ -45,7 +50,7 @@ def absent_features(instruction: Instruction) -> list[str]:
     """The extensions of `instruction` that the processor at hand does not tell of."""
     names = [FEATURE_NAMES[feature] for feature in instruction.cpuid_features()]
     kernel = ((name, KERNEL_NAMES.get(name, name.lower())) for name in names)
-    return [name for name, flag in kernel if flag not in processor.features()]
+    return [name for name, flag in kernel if name not in BASELINE and flag not in processor.features()]
 
 
 def reason(mnemonic: str, insn: np.void, code: bytes, zydis_length: int) -> str | None:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import numpy.typing as npt
-from iced_x86 import Code, Decoder, DecoderOptions, Instruction, OpKind
+from iced_x86 import Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind
 
 OPTIONS = DecoderOptions.AMD  # MPX is off unless asked for
+MNEMONICS = {value: name.lower() for name, value in vars(Mnemonic).items() if isinstance(value, int)}
 NEAR = frozenset({OpKind.NEAR_BRANCH16, OpKind.NEAR_BRANCH32, OpKind.NEAR_BRANCH64})
 
 
@@ -35,3 +36,8 @@ def target(instruction: Instruction) -> int:
     if instruction.op_count and instruction.op0_kind in NEAR:
         return int(instruction.near_branch_target)
     return 0
+
+
+def mnemonic(instruction: Instruction) -> str:
+    """The mnemonic, in lower case."""
+    return MNEMONICS[instruction.mnemonic]

@@ -1,4 +1,4 @@
-"""How instructions behave under the trap flag: every form runs with and without it, and `step` must say so."""
+"""How instructions behave under the trap flag: each form runs with and without it, and `step` must say so."""
 
 import numpy as np
 import pytest

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tests.differential import absent, ours, zydis
+from tests.differential import absent, iced, ours, zydis
 from tests.differential.spaces import Codes
 from tests.oracle import JUDGE_IN, Hint, Oracle, Outcome, processor
 
 WRONG_LENGTH = "wrong length"
 REFUSED = "refused though it executes"
 ACCEPTED = "accepted though #UD"
+DOUBTED = "refused though two decoders take it, of an extension that is absent"
 NO_VERDICT = "no verdict"
 
 # Never run whole: only shown to be at least as long as claimed.
@@ -133,6 +134,8 @@ def judge(
         for row in rows:
             tally.add(batch.difference(kind, row), keep)
     excuse(batch, tally, keep)
+    if zydis.available():
+        doubt(batch, tally, keep)
 
 
 def modes(codes: Codes, bits: int) -> npt.NDArray[np.uint8]:
@@ -173,3 +176,18 @@ def excuse(batch: Batch, tally: Tally, keep: int) -> None:
             tally.excused[reason] += 1
         else:
             tally.add(batch.difference(ACCEPTED, int(row)), keep)
+
+
+def doubt(batch: Batch, tally: Tally, keep: int) -> None:
+    """Find what we refuse and the processor cannot judge, since it lacks the extension."""
+    rows = np.flatnonzero((batch.decoded.status != 0) & (batch.truth["outcome"] == Outcome.UD))
+    taken = zydis.lengths(batch.codes[rows], modes(batch.codes[rows], batch.bits))
+    for row, length in zip(rows[taken > 0], taken[taken > 0], strict=True):
+        instruction = iced.decode(batch.codes[row].tobytes()[:15], batch.bits)
+        if instruction.is_invalid or instruction.len != length or not absent.absent_features(instruction):
+            continue
+        name = iced.mnemonic(instruction)
+        if f"-{name}" in absent.listed():
+            tally.excused[f"{name} refused: {absent.listed()[f'-{name}']}"] += 1
+        else:
+            tally.add(batch.difference(DOUBTED, int(row)), keep)

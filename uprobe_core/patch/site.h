@@ -23,7 +23,8 @@ typedef struct site {
     uint8_t length : 4;
     uint8_t operand : 4; /* see OPERAND_NONE in abi.h */
     uint32_t slot;       /* arena << 20 | index, or SLOT_NONE */
-    uint32_t reserved;
+    uint16_t users;      /* probes that have it */
+    uint16_t armers;     /* of these, the enabled ones */
 } site_t;
 
 _Static_assert(sizeof(site_t) == 40, "site_t");

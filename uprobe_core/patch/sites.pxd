@@ -4,7 +4,7 @@ Sites live in chunks that never move, so a reader in another thread may look at 
 one that changes anything, inserts more.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "patch/site.h" nogil:
     const uint32_t SITE_NONE
@@ -23,6 +23,8 @@ cdef extern from "patch/site.h" nogil:
         uint8_t length
         uint8_t operand
         uint32_t slot
+        uint16_t users
+        uint16_t armers
 
 cdef enum:
     CHUNK_SHIFT = 12
@@ -32,8 +34,8 @@ cdef enum:
 ctypedef struct sites_t:
     site_t **chunks
     uint32_t count
-    uint32_t *index      # open addressing, power of two, at most half full; SITE_NONE: empty
-    uint32_t index_mask
+    uint32_t *index      # open addressing, at most three quarters full; SITE_NONE: empty
+    uint32_t index_size
 
 cdef int sites_make(sites_t *sites) noexcept nogil
 cdef void sites_drop(sites_t *sites) noexcept nogil
@@ -43,6 +45,9 @@ cdef int site_add(sites_t *sites, uint64_t vaddr, uint32_t *number) noexcept nog
 
 # The number of the site at `vaddr`, live or removed, or SITE_NONE.
 cdef uint32_t site_find(const sites_t *sites, uint64_t vaddr) noexcept nogil
+
+# Bytes that the table has allocated.
+cdef size_t sites_bytes(const sites_t *sites) noexcept nogil
 
 cdef inline site_t *site_at(const sites_t *sites, uint32_t number) noexcept nogil:
     return &sites.chunks[number >> CHUNK_SHIFT][number & (CHUNK_SITES - 1)]

@@ -6,9 +6,15 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 
-cdef inline uint32_t slot_of(const sites_t *sites, uint64_t vaddr) noexcept nogil:
-    # Fibonacci hashing; instruction addresses differ in their low bits most.
-    return <uint32_t>((vaddr * <uint64_t>0x9E3779B97F4A7C15) >> 32) & sites.index_mask
+cdef inline uint32_t index_home(const sites_t *sites, uint64_t vaddr) noexcept nogil:
+    # Fibonacci hashing, as instruction addresses differ in their low bits most; the product scales the hash to a size
+    # that need not be a power of two, so that the index grows in small steps and stays dense.
+    cdef uint32_t spread = <uint32_t>((vaddr * <uint64_t>0x9E3779B97F4A7C15) >> 32)
+    return <uint32_t>((<uint64_t>spread * sites.index_size) >> 32)
+
+
+cdef inline uint32_t index_next(const sites_t *sites, uint32_t position) noexcept nogil:
+    return position + 1 if position + 1 < sites.index_size else 0
 
 
 cdef int index_make(sites_t *sites, uint32_t size) noexcept nogil:
@@ -20,13 +26,18 @@ cdef int index_make(sites_t *sites, uint32_t size) noexcept nogil:
     memset(index, 0xff, <size_t>size * sizeof(uint32_t))
     free(sites.index)
     sites.index = index
-    sites.index_mask = size - 1
+    sites.index_size = size
     for number in range(sites.count):
-        position = slot_of(sites, site_at(sites, number).vaddr)
+        position = index_home(sites, site_at(sites, number).vaddr)
         while index[position] != SITE_NONE:
-            position = (position + 1) & sites.index_mask
+            position = index_next(sites, position)
         index[position] = number
     return 0
+
+
+cdef size_t sites_bytes(const sites_t *sites) noexcept nogil:
+    cdef size_t chunks = (<size_t>sites.count + CHUNK_SITES - 1) >> CHUNK_SHIFT
+    return chunks * (CHUNK_SITES * sizeof(site_t) + sizeof(site_t *)) + <size_t>sites.index_size * sizeof(uint32_t)
 
 
 cdef int sites_make(sites_t *sites) noexcept nogil:
@@ -62,27 +73,28 @@ cdef int site_add(sites_t *sites, uint64_t vaddr, uint32_t *number) noexcept nog
         sites.chunks[chunk] = <site_t *>calloc(CHUNK_SITES, sizeof(site_t))
         if sites.chunks[chunk] == NULL:
             return -ENOMEM
-    if sites.count * 2 >= sites.index_mask and index_make(sites, (sites.index_mask + 1) * 2) < 0:
+    # Three quarters full; then by a quarter as much again.
+    if sites.count >= sites.index_size // 4 * 3 and index_make(sites, sites.index_size // 4 * 5) < 0:
         return -ENOMEM
     number[0] = sites.count
     site = site_at(sites, sites.count)
     site.vaddr = vaddr
     site.slot = SLOT_NONE
     site.state = 0
-    position = slot_of(sites, vaddr)
+    position = index_home(sites, vaddr)
     while sites.index[position] != SITE_NONE:
-        position = (position + 1) & sites.index_mask
+        position = index_next(sites, position)
     sites.index[position] = sites.count
     sites.count += 1
     return 0
 
 
 cdef uint32_t site_find(const sites_t *sites, uint64_t vaddr) noexcept nogil:
-    cdef uint32_t position = slot_of(sites, vaddr)
+    cdef uint32_t position = index_home(sites, vaddr)
     cdef uint32_t number = sites.index[position]
     while number != SITE_NONE:
         if site_at(sites, number).vaddr == vaddr:
             return number
-        position = (position + 1) & sites.index_mask
+        position = index_next(sites, position)
         number = sites.index[position]
     return SITE_NONE

@@ -22,3 +22,6 @@ cdef int step_abort(engine_t *engine, task_t *task) noexcept nogil
 
 # A task that stands in a slot for another reason than a step is moved to where it would be without us.
 cdef int slot_leave(engine_t *engine, task_t *task, uint64_t ip) noexcept nogil
+
+# Whether `ip` is in a slot whose instruction can be finished by a step while a signal waits.
+cdef bint slot_can_finish(engine_t *engine, uint64_t ip) noexcept nogil

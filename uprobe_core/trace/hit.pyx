@@ -11,7 +11,7 @@ from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SITE_STEP, SLOT_N
 from uprobe_core.trace.deferral cimport signal_catch_up
 from uprobe_core.trace.engine cimport LOOP_HIT
 from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_REPLAY, TASK_STEPPING
-from uprobe_core.x86.emulate cimport emulate, emulate_ip, plan_sets_ip
+from uprobe_core.x86.emulate cimport emulate, emulate_ip, plan_can_step, plan_sets_ip
 from uprobe_core.x86.fixup cimport (
     FIXUP_AGAIN, FIXUP_DONE, FIXUP_IP, FIXUP_READ, access_t, fixup_abort, fixup_begin, fixup_finish, place_t,
 )
@@ -186,21 +186,31 @@ cdef void hit_take_back(engine_t *engine, task_t *task, site_t *site) noexcept n
         task.flags |= TASK_REPLAY
 
 
-cdef int slot_leave(engine_t *engine, task_t *task, uint64_t ip) noexcept nogil:
+cdef site_t *slot_owner(engine_t *engine, uint64_t ip) noexcept nogil:
+    """The site whose slot holds `ip`, or NULL. Rare enough to look for it; a removed site keeps its slot until no task
+    can be in it."""
     cdef uint32_t slot = slot_at(&engine.text.arenas, ip)
     cdef uint32_t number
-    cdef site_t *site
+    if slot != SLOT_NONE:
+        for number in range(engine.text.sites.count):
+            if site_at(&engine.text.sites, number).slot == slot:
+                return site_at(&engine.text.sites, number)
+    return NULL
+
+
+cdef bint slot_can_finish(engine_t *engine, uint64_t ip) noexcept nogil:
+    cdef site_t *site = slot_owner(engine, ip)
+    return site != NULL and plan_can_step(<unsigned int>site.plan)
+
+
+cdef int slot_leave(engine_t *engine, task_t *task, uint64_t ip) noexcept nogil:
+    cdef site_t *site = slot_owner(engine, ip)
     cdef place_t place
     cdef access_t access
     cdef regs_t regs
     cdef long status
     cdef int outcome
-    # Rare enough to look for the slot's owner; a removed site keeps its slot until no task can be in it.
-    for number in range(engine.text.sites.count):
-        site = site_at(&engine.text.sites, number)
-        if site.slot == slot:
-            break
-    else:
+    if site == NULL:
         return 0
     status = regs_get(task.tid, &regs)
     if status < 0:

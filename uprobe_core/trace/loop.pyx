@@ -23,7 +23,7 @@ from uprobe_core.trace.children cimport child_settle
 from uprobe_core.trace.deferral cimport signal_can_wait, signal_catch_up, signal_give_back, signal_put_off
 from uprobe_core.trace.engine cimport LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_NONE, LOOP_ORPHANED
 from uprobe_core.trace.follow cimport follow_task
-from uprobe_core.trace.hit cimport hit_serve, slot_leave, step_abort, step_finish
+from uprobe_core.trace.hit cimport hit_serve, slot_can_finish, slot_leave, step_abort, step_finish
 from uprobe_core.trace.tasks cimport (
     TASK_DEFERRING, TASK_FOREIGN, TASK_STEPPING, task_find, task_remove, tasks_keep,
 )
@@ -59,12 +59,15 @@ cdef inline bint signal_stops(int signal) noexcept nogil:
 cdef int task_exec(engine_t *engine, task_t *task) noexcept nogil:
     """The task runs another program; nothing of ours is in it."""
     cdef pid_t tid = task.tid
+    cdef site_t *site
     cdef uint32_t number
     if task.flags & TASK_FOREIGN:
         task_remove(&engine.tasks, tid)
         return <int>task_detach(tid, 0)
     for number in range(engine.text.sites.count):
-        site_at(&engine.text.sites, number).state &= ~<uint64_t>(SITE_LIVE | SITE_ARMED)
+        site = site_at(&engine.text.sites, number)
+        site.state &= ~<uint64_t>(SITE_LIVE | SITE_ARMED)
+        site.users = site.armers = 0
     # All other threads are gone, and the one that executed has the leader's tid now.
     tasks_keep(&engine.tasks, tid)
     return LOOP_EXEC
@@ -86,7 +89,7 @@ cdef int signal_deliver(engine_t *engine, task_t *task, int signal) noexcept nog
     if engine.text.arenas.count:
         status = ip_get(task.tid, &ip)
         gap = status == 0 and signal_is_of_gap(engine, task.tid, signal, ip)
-        if status == 0 and slot_at(&engine.text.arenas, ip) != SLOT_NONE and signal_can_wait(task, signal):
+        if status == 0 and slot_can_finish(engine, ip) and signal_can_wait(task, signal):
             return signal_put_off(engine, task, signal)
         signal_give_back(engine, task)
         if status == 0 and task.flags & TASK_STEPPING:

@@ -10,7 +10,7 @@ import os
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport EIO
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from posix.types cimport pid_t
 
@@ -20,7 +20,7 @@ from uprobe_core.linux.memory cimport memory_read, memory_read_some, memory_writ
 from uprobe_core.linux.remote_call cimport remote_begin, remote_end, remote_syscall, remote_t
 from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
-from uprobe_core.patch.sites cimport SITE_ARMED, SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t
+from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes
 from uprobe_core.patch.text cimport (
     image_t, insertion_t, text_arm, text_disarm, text_drop, text_insert, text_make, text_rewrite,
 )
@@ -291,27 +291,62 @@ cdef class Tracer:
         return problems
 
     def arm(self, const uint32_t[::1] sites):
-        """Write the patches of these sites; how many were written. No thread is stopped."""
+        """An enabled probe has these sites: write the patches that are not there yet. How many were written. No thread
+        is stopped."""
         return self.patch(sites, True)
 
     def disarm(self, const uint32_t[::1] sites):
-        """Put the original bytes of these sites back; how many were."""
+        """The opposite: put the original bytes back where no enabled probe is left. How many were."""
         return self.patch(sites, False)
 
     cdef object patch(self, const uint32_t[::1] sites, bint arm):
+        """Each site is patched by the first probe that is enabled, and put back by the last."""
         cdef order_t *order = self.blank()
-        if sites.shape[0] == 0:
-            return 0
-        order.sites = &sites[0]
-        order.count = sites.shape[0]
-        self.call(order_arm if arm else order_disarm)
+        cdef site_t *site
+        cdef Py_ssize_t i
+        cdef uint32_t *wanted = <uint32_t *>malloc((sites.shape[0] + 1) * sizeof(uint32_t))
+        if wanted == NULL:
+            raise MemoryError(f"no memory for {sites.shape[0]} sites")
+        try:
+            for i in range(sites.shape[0]):
+                site = site_at(&self.engine.text.sites, sites[i])
+                if not arm:
+                    site.armers -= 1
+                if site.armers == 0:
+                    wanted[order.count] = sites[i]
+                    order.count += 1
+                if arm:
+                    site.armers += 1
+            order.sites = wanted
+            self.call(order_arm if arm else order_disarm)
+        finally:
+            free(wanted)
         return order.done
 
-    def drop(self, const uint32_t[::1] sites):
-        """Forget disarmed sites. Their slots stay taken until reclaim(): a thread may still be in one."""
+    def adopt(self, const uint32_t[::1] sites):
+        """A probe has these sites, each once. OverflowError: one has 65,535 already."""
         cdef Py_ssize_t i
         for i in range(sites.shape[0]):
-            site_at(&self.engine.text.sites, sites[i]).state &= ~<uint64_t>SITE_LIVE
+            if site_at(&self.engine.text.sites, sites[i]).users == 0xffff:
+                raise OverflowError("a site cannot have more than 65,535 probes")
+        for i in range(sites.shape[0]):
+            site_at(&self.engine.text.sites, sites[i]).users += 1
+
+    def release(self, const uint32_t[::1] sites):
+        """A disabled probe is done with these sites; those that no probe has are forgotten. How many were.
+
+        Their slots stay taken until reclaim(): a thread may still be in one.
+        """
+        cdef site_t *site
+        cdef Py_ssize_t i
+        cdef size_t dropped = 0
+        for i in range(sites.shape[0]):
+            site = site_at(&self.engine.text.sites, sites[i])
+            site.users -= 1
+            if site.users == 0:
+                site.state &= ~<uint64_t>SITE_LIVE
+                dropped += 1
+        return dropped
 
     def reclaim(self):
         """Free the slots of forgotten sites that no thread is in; how many. All threads are stopped for a moment."""
@@ -345,9 +380,15 @@ cdef class Tracer:
         else:
             site.state &= ~<uint64_t>SITE_CALLBACK
 
+    @property
     def site_count(self):
         """How many sites there ever were."""
         return self.engine.text.sites.count
+
+    @property
+    def site_bytes(self):
+        """Bytes of memory that the table of sites takes."""
+        return sites_bytes(&self.engine.text.sites)
 
     # ---- arenas
 

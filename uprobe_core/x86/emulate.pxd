@@ -7,13 +7,35 @@ run the instruction itself.
 
 from libc.stdint cimport uint64_t
 
-from uprobe_core.abi cimport PLAN_ONE_STOP, WAY_BOOST, WAY_JMP, WAY_SKIP, insn_t, regs_t
+from uprobe_core.abi cimport (
+    FIX_SYSCALL,
+    PLAN_ONE_STOP,
+    WAY_BOOST,
+    WAY_BOOST_UNSTEPPED,
+    WAY_JMP,
+    WAY_SKIP,
+    insn_t,
+    regs_t,
+)
 from uprobe_core.x86.fixup cimport access_t, place_t
+
+
+# Whether the slot does it all: a copy and a jump back.
+cdef inline bint plan_is_boost(unsigned int kind) noexcept nogil:
+    return kind in (PLAN_ONE_STOP | WAY_BOOST, PLAN_ONE_STOP | WAY_BOOST_UNSTEPPED)
+
+
+# Whether the instruction can be finished by stepping its slot with all signals blocked. Not a system call, which may
+# wait for one of them; nor, boosted, an instruction that stores the stepper's trap flag.
+cdef inline bint plan_can_step(unsigned int kind) noexcept nogil:
+    if kind & PLAN_ONE_STOP:
+        return kind != (PLAN_ONE_STOP | WAY_BOOST_UNSTEPPED)
+    return kind & FIX_SYSCALL == 0
 
 
 # Whether a hit only has to set ip, to what emulate_ip says; no register is needed.
 cdef inline bint plan_sets_ip(unsigned int kind) noexcept nogil:
-    return kind in (PLAN_ONE_STOP | WAY_BOOST, PLAN_ONE_STOP | WAY_SKIP, PLAN_ONE_STOP | WAY_JMP)
+    return plan_is_boost(kind) or kind in (PLAN_ONE_STOP | WAY_SKIP, PLAN_ONE_STOP | WAY_JMP)
 
 # The new ip of such a hit.
 cdef uint64_t emulate_ip(const place_t *place) noexcept nogil

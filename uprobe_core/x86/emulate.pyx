@@ -27,7 +27,6 @@ from uprobe_core.abi cimport (
     PFX_F3,
     PFX_LOCK,
     PLAN_ONE_STOP,
-    WAY_BOOST,
     WAY_CALL,
     WAY_CALL_INDIRECT,
     WAY_JCC,
@@ -143,7 +142,7 @@ cdef inline uint64_t operand_vaddr(const place_t *place, const regs_t *regs) noe
 
 
 cdef uint64_t emulate_ip(const place_t *place) noexcept nogil:
-    if place.kind == (PLAN_ONE_STOP | WAY_BOOST):
+    if plan_is_boost(place.kind):
         return place.slot_ip
     if place.kind == (PLAN_ONE_STOP | WAY_JMP):
         return branch_target(place)

@@ -77,6 +77,7 @@ from uprobe_core.abi cimport (
     STEP_TF_OUT,
     STEP_TRANSACTION,
     WAY_BOOST,
+    WAY_BOOST_UNSTEPPED,
     WAY_CALL,
     WAY_CALL_INDIRECT,
     WAY_IN_PLACE,
@@ -293,7 +294,9 @@ cdef int trap_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int str
     if insn.flow == FLOW_SYSCALL:
         plan_syscall(plan)
     plan_boost(boost_form(insn.flow), strategy, plan)
-    if insn.step == STEP_TF_IN and insn.flow == FLOW_NEXT:
+    if insn.step == STEP_TF_OUT or insn_is_system_call(insn, code):
+        plan.kind = PLAN_ONE_STOP | WAY_BOOST_UNSTEPPED
+    elif insn.step == STEP_TF_IN and insn.flow == FLOW_NEXT:
         plan_emulate(WAY_POPF, FORM_COPY, insn, plan)
     return REFUSAL_NONE
 
@@ -415,6 +418,7 @@ _REGISTER_NAMES = (
 )
 _WAY_NAMES = {
     WAY_BOOST: "boost",
+    WAY_BOOST_UNSTEPPED: "boost",
     WAY_SKIP: "emulate: skip",
     WAY_JMP: "emulate: jmp",
     WAY_JCC: "emulate: jcc",

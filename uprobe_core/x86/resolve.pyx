@@ -15,13 +15,13 @@ from uprobe_core.abi cimport (
     PLAN_ONE_STOP,
     RIP_AUTO,
     SLOT_SIZE,
-    WAY_BOOST,
     insn_t,
     plan_t,
     regs_t,
 )
 from uprobe_core.x86.decode cimport insn_decode
 from uprobe_core.x86.emit cimport jump_size, push_size
+from uprobe_core.x86.emulate cimport plan_is_boost
 from uprobe_core.x86.fixup cimport access_t, place_t, syscall_leave, syscall_restarts
 from uprobe_core.x86.relocate cimport REACH_NEAR, plan_make, plan_place
 
@@ -34,7 +34,7 @@ cdef enum:
 cdef int slot_replan(const place_t *place, uint32_t options, plan_t *plan) noexcept nogil:
     """The plan as it was made at the insertion. Where a choice was made, the site tells."""
     cdef insn_t insn
-    cdef int strategy = place.operand if place.kind == (PLAN_ONE_STOP | WAY_BOOST) else RIP_AUTO
+    cdef int strategy = place.operand if plan_is_boost(place.kind) else RIP_AUTO
     cdef int mode = MODE_TRAP if place.kind & PLAN_ONE_STOP else MODE_STEP
     cdef int status = insn_decode(place.original, place.length, place.ip, options, &insn)
     if status:

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "count": "Count how often places are reached.",
     "trace": "Print every call, with its arguments.",
     "explain": "Show how a place would be probed, or why it cannot be.",
+    "selftest": "Prove on this processor that instructions run out of line as in place.",
     "doctor": "Say what works on this machine, or for a process, and why.",
 }
 

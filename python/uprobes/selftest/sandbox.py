@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
+from uprobes.errors import UprobeError
 from uprobes.selftest.registers import REGISTERS_SIZE, selectors_normalise
 
 PAGE = mmap.PAGESIZE
@@ -47,7 +48,7 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
 
 
-class SandboxError(RuntimeError):
+class SandboxError(UprobeError, RuntimeError):
     """The sandbox cannot be made or was lost; the message says at what."""
 
 

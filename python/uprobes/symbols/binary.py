@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
+from uprobes.errors import SymbolNotFound
 from uprobes.symbols.debug_files import DEBUG_ROOTS, find_debug_file, read_embedded_symbols
 from uprobes.symbols.elf import ElfFile
 from uprobes.symbols.functions import FunctionIndex
@@ -65,6 +66,13 @@ class Binary:
     def name(self) -> str:
         """The last part of its path."""
         return self.path.rpartition("/")[2]
+
+    def file_offset(self, vaddr: int) -> int:
+        """The offset in the file of the byte at an address; SymbolNotFound where the file has none."""
+        offset = self.elf.vaddr_to_offset(vaddr)
+        if offset is None:
+            raise SymbolNotFound(hex(vaddr), self.name, fact="the file has no bytes for that address")
+        return offset
 
     @cached_property
     def debug_file(self) -> ElfFile | None:

@@ -7,7 +7,6 @@ none, its CRC-32 is the one in the link.
 
 from __future__ import annotations
 
-import lzma
 import os
 import zlib
 from typing import TYPE_CHECKING
@@ -52,6 +51,8 @@ def read_embedded_symbols(elf: ElfFile) -> ElfFile | None:
     section = elf.section(".gnu_debugdata")
     if section is None:
         return None
+    import lzma  # few files have the section
+
     decoder = lzma.LZMADecompressor()
     try:
         content = decoder.decompress(elf.read_section(section), EMBEDDED_LIMIT)

@@ -82,6 +82,33 @@ class FrameTable:
             if extent and extent[0] == start and extent[1] > start:
                 yield extent
 
+    def begins_framed(self, start: int) -> bool:
+        """Whether the code at `start`, where an entry begins, runs in a frame that other code has made.
+
+        So do the parts that compilers move away from a function. A function itself begins with the return address on
+        top of the stack: the canonical frame address is rsp+8, as the entry's parent says.
+        """
+        place = bisect_right(self.starts, start) - 1
+        if place < 0 or self._index[place][0] != start:
+            return False
+        try:
+            entry = self._parse(self._index[place][1])
+            if entry.parent is None:
+                return False
+            _, size_place, encoding = self._read_start(entry.content, entry.parent)
+            return _changes_frame(self._frames[1], self._program(entry, size_place, encoding), entry.following)
+        except (_Unreadable, IndexError):
+            return False
+
+    def _program(self, entry: _Parsed, size_place: int, encoding: int) -> int:
+        """Where an entry's instructions begin: after its length and, if it has any, its augmentation."""
+        raw = self._frames[1]
+        place = size_place + _FORMATS[encoding & 0x0F].size
+        if entry.parent is None or raw[self._parse(entry.parent).content + 1] != ord("z"):
+            return place
+        length, place = _leb(raw, place)
+        return place + length
+
     # ---- the search table ----
 
     @cached_property
@@ -229,6 +256,42 @@ class FrameTable:
 
 def _skip_leb(raw: bytes, place: int) -> int:
     """The place after a LEB128 number."""
+    return _leb(raw, place)[1]
+
+
+def _leb(raw: bytes, place: int) -> tuple[int, int]:
+    """An unsigned LEB128 number and the place after it."""
+    value = shift = 0
     while place < len(raw) and raw[place] & 0x80:
+        value |= (raw[place] & 0x7F) << shift
+        shift += 7
         place += 1
-    return place + 1
+    return (value | raw[place] << shift if place < len(raw) else value), place + 1
+
+
+# Call frame instructions (DWARF 5, section 7.24) by how many numbers follow. The three with operands in their own
+# byte (advance_loc, offset, restore) are told by the two highest bits.
+_CFA_OPERANDS = {0x00: 0, 0x05: 2, 0x06: 1, 0x07: 1, 0x08: 1, 0x09: 2, 0x0A: 0, 0x0B: 0, 0x11: 2, 0x2E: 1}
+_DEF_CFA, _DEF_CFA_OFFSET = 0x0C, 0x0E
+_DEF_CFA_OTHERWISE = (0x0D, 0x0F, 0x12, 0x13)
+_RSP, _RETURN_ADDRESS = 7, 8
+
+
+def _changes_frame(raw: bytes, place: int, end: int) -> bool:
+    """Whether the instructions for an entry's first address say that the frame is not that of a function's start."""
+    while place < end:
+        opcode = raw[place]
+        place += 1
+        if opcode == _DEF_CFA:
+            register, place = _leb(raw, place)
+            return (register, _leb(raw, place)[0]) != (_RSP, _RETURN_ADDRESS)
+        if opcode == _DEF_CFA_OFFSET:
+            return _leb(raw, place)[0] != _RETURN_ADDRESS
+        if opcode in _DEF_CFA_OTHERWISE:
+            return True
+        count = 1 if opcode >> 6 == 2 else 0 if opcode >> 6 == 3 else _CFA_OPERANDS.get(opcode)
+        if count is None:  # the next address
+            return False
+        for _ in range(count):
+            place = _skip_leb(raw, place)
+    return False

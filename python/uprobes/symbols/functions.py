@@ -146,9 +146,9 @@ class FunctionIndex:
     # ---- tables, made when first needed ----
 
     @cached_property
-    def entries(self) -> frozenset[int]:
-        """Every address at which a function is known to start, named or not."""
-        return frozenset(self.starts())
+    def entries(self) -> list[int]:
+        """What ``starts()`` finds, kept."""
+        return self.starts()
 
     def _find(self, name: str) -> Iterator[Symbol]:
         return chain.from_iterable(table.find(name) for table in self._tables)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import fnmatch
-from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from uprobes.errors import AmbiguousSymbol, SymbolNotFound
 from uprobes.spec import Kind, ProbeSpec, Provider, is_glob
 from uprobes.symbols.elf import PF_X
+from uprobes.symbols.line_addresses import line_addresses
 from uprobes.symbols.location import Location
 from uprobes.symbols.near_names import near_names
+from uprobes.symbols.returns import locate_exits
 
 if TYPE_CHECKING:
     from uprobes.symbols.binary import Binary
-    from uprobes.symbols.line_table import LineTable
     from uprobes.symbols.markers import Marker
     from uprobes.symbols.symbol_table import Symbol
 
@@ -23,7 +23,8 @@ def locate(spec: ProbeSpec, binary: Binary) -> list[Location]:
     """Every place in `binary` that `spec` stands for, by address, each once. The spec's module is not read.
 
     One place, unless the symbol is a glob, the marker stands in several places or the line was compiled more
-    than once. :class:`~uprobes.errors.SymbolNotFound` where there is none,
+    than once. A return probe is at every instruction that leaves the function; of a glob, functions that never return,
+    or of which that cannot be told, are left out. :class:`~uprobes.errors.SymbolNotFound` where there is no place,
     :class:`~uprobes.errors.AmbiguousSymbol` where a name stands for several functions or files.
     """
     match spec.kind:
@@ -32,11 +33,14 @@ def locate(spec: ProbeSpec, binary: Binary) -> list[Location]:
         case Kind.ADDRESS:
             found = [_by_address(binary, spec.address or 0)]
         case Kind.LINE:
-            found = _by_line(binary, spec.file or "", spec.line or 0)
+            found = [
+                locate_address(binary, vaddr, source=source)
+                for source, vaddr in line_addresses(binary, spec.file or "", spec.line or 0)
+            ]
         case Kind.MARKER:
             found = _by_marker(binary, spec.namespace or "", spec.marker or "")
     if spec.provider is Provider.URETPROBE:
-        _check_returns(found)
+        return locate_exits(binary, found)
     return found
 
 
@@ -50,7 +54,7 @@ def locate_address(
     return Location(
         module=binary.path,
         vaddr=vaddr,
-        file_offset=_file_offset(binary, vaddr),
+        file_offset=binary.file_offset(vaddr),
         symbol=_label(symbol) if symbol else None,
         symbol_vaddr=symbol.vaddr if symbol else None,
         symbol_size=binary.functions.size_of(symbol) if symbol else 0,
@@ -61,25 +65,6 @@ def locate_address(
         source=source,
         marker=marker,
     )
-
-
-def _file_offset(binary: Binary, vaddr: int) -> int:
-    offset = binary.elf.vaddr_to_offset(vaddr)
-    if offset is None:
-        raise SymbolNotFound(hex(vaddr), binary.name, fact="the file has no bytes for that address")
-    return offset
-
-
-def _check_returns(found: list[Location]) -> None:
-    for location in found:
-        if location.symbol is None or location.offset:
-            entry = f"{location.module_name}:{location.symbol}"
-            raise SymbolNotFound(
-                location.name,
-                location.module_name,
-                fact="it is not the entry of a function, and only a function returns",
-                hint=f"probe uretprobe:{entry}" if location.symbol else None,
-            )
 
 
 # ---- symbols ----
@@ -130,7 +115,7 @@ def _from_symbols(binary: Binary, symbols: list[Symbol], offset: int) -> list[Lo
             Location(
                 module=binary.path,
                 vaddr=vaddr + offset,
-                file_offset=_file_offset(binary, vaddr + offset),
+                file_offset=binary.file_offset(vaddr + offset),
                 symbol=_label(symbol),
                 symbol_vaddr=vaddr,
                 symbol_size=size,
@@ -174,40 +159,6 @@ def _by_address(binary: Binary, vaddr: int) -> Location:
         spans = ", ".join(f"{segment.vaddr:#x}-{segment.end_vaddr:#x}" for segment in code)
         raise SymbolNotFound(hex(vaddr), binary.name, fact="no code is there", hint=f"code is at {spans}")
     return locate_address(binary, vaddr)
-
-
-# ---- lines ----
-
-
-def _by_line(binary: Binary, file: str, line: int) -> list[Location]:
-    place = f"{file}:{line}"
-    table = binary.lines
-    if table is None:
-        raise SymbolNotFound(
-            place,
-            binary.name,
-            fact="the file has no line table",
-            hint="compile it with -g, or install its debug package",
-        )
-    paths = table.matching_files(file)
-    if not paths:
-        base = file.rpartition("/")[2]
-        names = {path.rpartition("/")[2] for path in table.files}
-        raise SymbolNotFound(place, binary.name, fact="no such source file", near=near_names(base, names))
-    if len(paths) > 1:
-        raise AmbiguousSymbol(f"{binary.name}:{place}", (f"{binary.name}:{path}:{line}" for path in paths))
-    vaddrs = [vaddr for vaddr in table.addresses(paths[0], line) if binary.functions.is_code(vaddr)]
-    if not vaddrs:
-        raise _line_not_found(binary, table, paths[0], file, line)
-    source = f"{paths[0]}:{line}"
-    return [locate_address(binary, vaddr, source=source) for vaddr in vaddrs]
-
-
-def _line_not_found(binary: Binary, table: LineTable, path: str, file: str, line: int) -> SymbolNotFound:
-    lines = table.lines(path)
-    place = bisect_left(lines, line)
-    near = [f"{file}:{number}" for number in (*lines[place : place + 2], *lines[max(place - 1, 0) : place])]
-    return SymbolNotFound(f"{file}:{line}", binary.name, fact="no statement begins on that line", near=near)
 
 
 # ---- markers ----

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from uprobes.control_flow import Exit
     from uprobes.symbols.markers import Marker
 
 
@@ -35,6 +36,9 @@ class Location:
     """As FILE:LINE, where the place was found by its line."""
     marker: Marker | None = None
     """The static marker, where the place was found by one."""
+
+    exit: Exit | None = None
+    """How the function is left there, where the place was found as one of its returns."""
 
     @property
     def offset(self) -> int:

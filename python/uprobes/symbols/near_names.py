@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import heapq
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,8 @@ COMPARED = 1000
 
 def near_names(wanted: str, names: Iterable[str]) -> list[str]:
     """At most `LIMIT` of `names`: parts that a compiler made of `wanted`, other case, slips, longer names."""
+    import difflib  # only errors need it
+
     lower = wanted.lower().strip("_")
     if not lower:
         return []

@@ -188,6 +188,41 @@ class TestChosenFunctions:
         assert one(hot.pid, f"libc:{resolver.vaddr:#x}").location.vaddr == resolver.vaddr
 
 
+class TestReturns:
+    """Every return is counted once, whichever way the function is left."""
+
+    @pytest.fixture(params=["-O2", "-O0"])
+    def returns(self, victim, request):
+        return victim("returns", request.param)
+
+    @pytest.mark.parametrize("mode", ["trap", "step"])
+    def test_counts(self, returns, mode):
+        with uprobes.attach(returns.pid) as target:
+            names = ["one_return", "many_returns", "tail_call", "tail_call_by_pointer", "by_table"]
+            names += ["with_cold_part", "with_cold_part_in_frame"]
+            entries = {name: target.probe(f"returns:{name}", mode=mode) for name in names}
+            leavings = {name: target.probe(f"uretprobe:returns:{name}", mode=mode) for name in names}
+            returns.order(120)
+            assert returns.finish()["calls"] == 120
+            for name in names:
+                assert leavings[name].hits == entries[name].hits >= 120, name
+
+    def test_a_function_that_the_loader_chose(self, victim):
+        chosen = victim("chosen")
+        with uprobes.attach(chosen.pid) as target:
+            probe = target.probe("uretprobe:chosen:chosen")
+            assert {site.symbol for site in probe.sites} == {"plain_chosen"}
+            chosen.order(30)
+            chosen.finish()
+            assert probe.hits == 30
+
+    def test_by_address(self, hot):
+        entry = one(hot.pid, "hot:hot")
+        (leaving,) = places(hot.pid, f"uretprobe:{entry.vaddr:#x}")
+        assert leaving == one(hot.pid, "uretprobe:hot:hot")
+        assert leaving.location.exit == "return"
+
+
 def unasked(target):
     """A chosen function of libc that the program does not use, if there is one."""
     (libc,) = find_modules("libc", target.modules, target.pid)
@@ -202,10 +237,10 @@ def unasked(target):
 
 
 def test_no_descriptor_stays_open(hot):
-    places(hot.pid, "hot")
-    before = os.listdir("/proc/self/fd")
     for text in ("hot", "libc:malloc", "*:*alloc*", f"hot.c:{line_of('return value')}", "memcpy"):
         places(hot.pid, text)
     with pytest.raises(SymbolNotFound):
         places(hot.pid, "mallok")
-    assert os.listdir("/proc/self/fd") == before
+    opened = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    paths = {os.readlink(each) for each in opened if os.path.lexists(each)}
+    assert not paths & {module.path for module in read_modules(hot.pid)}

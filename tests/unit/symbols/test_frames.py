@@ -6,6 +6,7 @@ import pytest
 from elftools.dwarf.callframe import FDE
 from elftools.elf.elffile import ELFFile
 
+from uprobes.symbols.binary import Binary
 from uprobes.symbols.elf import PT_GNU_EH_FRAME, ElfFile
 from uprobes.symbols.frames import FrameTable
 
@@ -66,3 +67,14 @@ def test_a_file_without_entries_has_none(build):
         frames = FrameTable(elf)
         assert list(frames.extents()) == []
         assert frames.extent_at(elf.section(".text").vaddr) is None
+
+
+def test_a_part_that_was_moved_away_begins_in_a_frame(build):
+    with Binary.open(build("../../../victims/returns.c", "-O2"), debug_roots=()) as binary:
+        frames = binary.functions.frames
+        (part,) = binary.functions.named("with_cold_part_in_frame.cold")
+        assert frames.begins_framed(part.vaddr)
+        assert not frames.begins_framed(part.vaddr + 1)
+        for name in ("with_cold_part_in_frame", "one_return", "main", "_start"):
+            (function,) = binary.functions.named(name)
+            assert not frames.begins_framed(function.vaddr)

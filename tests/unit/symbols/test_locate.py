@@ -2,6 +2,7 @@
 
 import pytest
 
+from uprobes.control_flow import Exit
 from uprobes.errors import AmbiguousSymbol, SymbolNotFound
 from uprobes.spec import parse
 from uprobes.symbols.binary import Binary
@@ -147,13 +148,54 @@ class TestAddresses:
 
 class TestReturns:
     def test_of_a_function(self, program):
-        vaddr = one("uretprobe:twice", program).vaddr
-        assert one(f"uretprobe:m:{vaddr:#x}", program).vaddr == vaddr
+        entry = one("twice", program)
+        location = one("uretprobe:twice", program)
+        assert program.elf.read(location.vaddr, 1) == b"\xc3"
+        assert (location.symbol, location.start_vaddr) == ("twice", entry.vaddr)
+        assert location.exit is Exit.RETURN
+        assert location.file_offset - entry.file_offset == location.offset
+        assert one(f"uretprobe:m:{entry.vaddr:#x}", program) == location
 
     def test_of_something_else(self, program):
         vaddr = one("twice", program).vaddr
         with pytest.raises(SymbolNotFound, match=f"hint: probe uretprobe:{program.name}:twice"):
             one(f"uretprobe:m:{vaddr + 1:#x}", program)
+
+    def test_of_many_functions(self, program):
+        found = locate(parse("uretprobe:*r"), program)
+        assert {location.symbol for location in found} == {"outer"}  # inner runs on into outer
+
+    def test_of_one_that_never_returns(self, program):
+        with pytest.raises(SymbolNotFound, match="it never returns"):
+            one("uretprobe:inner", program)
+
+    def test_of_a_function_in_two_parts(self, build):
+        path = build("../../../victims/returns.c", "-O2")
+        with Binary.open(path, debug_roots=()) as binary:
+            parts = {one("with_cold_part", binary).vaddr, one("with_cold_part.cold", binary).vaddr}
+            found = locate(parse("uretprobe:with_cold_part"), binary)
+        assert {location.start_vaddr for location in found} == parts
+        assert {location.exit for location in found} == {Exit.RETURN}
+
+
+def leavings(text, binary):
+    try:
+        return {(location.vaddr, location.exit) for location in locate(parse(text), binary)}
+    except SymbolNotFound as error:
+        return str(error).partition(": ")[2].partition(":")[2]
+
+
+def test_a_stripped_library_leaves_its_functions_at_the_same_places(libraries, altered):
+    """Parts that were moved away have no names there, and are told by how they are reached and what they do."""
+    with Binary.open(libraries["python"], debug_roots=()) as whole:
+        if not whole.has_local_symbols:
+            pytest.skip("this interpreter has no local symbols")
+        with Binary.open(altered(whole.path, "strip", "-s"), debug_roots=()) as stripped:
+            names = [symbol.name for symbol in stripped.functions.matching("Py[A-L]*")]
+            specs = [f"uretprobe:{name}" for name in names]
+            differing = [spec for spec in specs if leavings(spec, whole) != leavings(spec, stripped)]
+    assert len(names) > 300
+    assert len(differing) <= len(names) // 200, differing
 
 
 class TestLines:
@@ -172,6 +214,20 @@ class TestLines:
     def test_an_inlined_line_is_in_several_places(self, lines, line_of):
         found = locate(parse(f"lines.c:{line_of('lines.c', 'inlined')}"), lines)
         assert [location.symbol for location in found] == ["sum", "sum"]
+
+    def test_a_loop_begins_once(self, lines, line_of):
+        line = line_of("lines.c", "head of the loop")
+        (path,) = lines.lines.matching_files("lines.c")
+        assert len(lines.lines.addresses(path, line)) > 1
+        location = one(f"lines.c:{line}", lines)
+        assert location.vaddr == min(lines.lines.addresses(path, line))
+
+    def test_ways_that_part_are_all_kept(self, build, line_of):
+        with Binary.open(build("lines.c", "-g", "-O2"), debug_roots=()) as binary:
+            line = line_of("lines.c", "two ways")
+            found = locate(parse(f"lines.c:{line}"), binary)
+            (path,) = binary.lines.matching_files("lines.c")
+            assert [location.vaddr for location in found] == binary.lines.addresses(path, line)
 
     def test_a_line_without_code_names_its_neighbours(self, lines, line_of):
         empty = line_of("lines.c", "no code")

@@ -7,11 +7,11 @@ static inline __attribute__((always_inline)) int square(int x)
 int sum(int n)
 {
     int total = 0;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) /* head of the loop */
         total += square(i); /* loop body */
     total += square(n + 7); /* after the loop */
     /* no code */
-    return total;
+    return total; /* two ways, if optimised: with and without the loop */
 }
 
 __attribute__((weak)) int main(void)
