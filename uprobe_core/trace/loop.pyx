@@ -148,6 +148,7 @@ cdef int trap_serve(engine_t *engine, task_t *task) noexcept nogil:
         if site.length == 1 and (siginfo_get(task.tid, &info) < 0 or info.si_code != SI_KERNEL):
             return signal_deliver(engine, task, SIGTRAP)
         engine.hit_site = number
+        engine.hit_tid = task.tid
         return hit_serve(engine, task, site)
     if trap_is_ours(engine, task, ip):
         status = ip_set(task.tid, ip - 1)

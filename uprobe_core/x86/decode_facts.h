@@ -31,35 +31,74 @@ enum byte_class {
 /* By mode: 64-bit, 32-bit. */
 static const uint8_t decode_byte_class[2][256] = {BYTE_CLASSES(REX_ROW), BYTE_CLASSES(NO_REX_ROW)};
 
+/* What a legacy prefix does: enum insn_prefix, what it selects as VEX.pp (F2 and F3), the segment. */
+#define PREFIX(flag, pp, segment) ((flag) | (pp) << 8 | (segment) << 12)
+#define PREFIX_PP(prefix) ((prefix) >> 8 & 3)
+#define PREFIX_SEGMENT(prefix) ((prefix) >> 12)
+static const uint16_t decode_prefix[256] = {
+    [0x26] = PREFIX(PFX_SEGMENT, 0, SEG_ES), [0x2e] = PREFIX(PFX_SEGMENT, 0, SEG_CS),
+    [0x36] = PREFIX(PFX_SEGMENT, 0, SEG_SS), [0x3e] = PREFIX(PFX_SEGMENT, 0, SEG_DS),
+    [0x64] = PREFIX(PFX_SEGMENT, 0, SEG_FS), [0x65] = PREFIX(PFX_SEGMENT, 0, SEG_GS),
+    [0x66] = PREFIX(PFX_66, 0, 0), [0x67] = PREFIX(PFX_67, 0, 0), [0xf0] = PREFIX(PFX_LOCK, 0, 0),
+    [0xf2] = PREFIX(PFX_F2, 3, 0), [0xf3] = PREFIX(PFX_F3, 2, 0),
+};
+
+/* The byte after 0f: 38, 3a and 0f lead to maps of their own. */
+static const uint8_t decode_second_byte[256] = {[0x0f] = BYTE_ESCAPE, [0x38] = BYTE_ESCAPE, [0x3a] = BYTE_ESCAPE};
+
+/* ---- values in the bytes ---------------------------------------------------------------------------- */
+
+/* How many bytes a displacement or an immediate takes its value from, and whether they are sign-extended. */
+enum value_kind { VALUE_NONE, VALUE_U8, VALUE_U16, VALUE_U32, VALUE_64, VALUE_S8, VALUE_S16, VALUE_S32 };
+
+static const uint64_t decode_value_mask[8] = {0, 0xff, 0xffff, 0xffffffff, UINT64_MAX, 0xff, 0xffff, 0xffffffff};
+static const uint64_t decode_value_sign[8] = {0, 0, 0, 0, 0, 0x80, 0x8000, 0x80000000};
+
 /* ---- ModRM ---------------------------------------------------------------------------------------- */
 
-#define MODRM_DISP 7     /* bytes of displacement */
-#define MODRM_SIB 8      /* a SIB byte follows */
-#define MODRM_RELATIVE 16 /* relative to the next instruction in 64-bit mode */
-#define MODRM_MEMORY 32
+#define MODRM_RELATIVE 0x02 /* in 64-bit mode relative to the next instruction: INSN_RIP_RELATIVE */
+#define MODRM_SIB 0x08      /* a SIB byte follows */
+#define MODRM_MEMORY 0x20   /* with the next two bits, those of enum form_memory: it is memory */
+#define MODRM_DISP(fields) ((fields) >> 8 & 15)   /* bytes of displacement */
+#define MODRM_VALUE(fields) ((fields) >> 12 & 7) /* enum value_kind of it */
+/* Registers that need a second look, at the places of SLOT_NAMES_RM and the like: number 4 is rsp, or with REX r12;
+ * the byte registers 4 to 7 are AH to BH, or with REX SPL to DIL. */
+#define MODRM_RM_4 (1u << 24)
+#define MODRM_REG_4 (1u << 26)
+#define MODRM_RM_HIGH (1u << 28)
+#define MODRM_REG_HIGH (1u << 30)
 
-#define FIELDS_8(mod) (mod), (mod), (mod), (mod), (mod) | MODRM_SIB, (mod), (mod), (mod)
-#define FIELDS_64(mod) FIELDS_8(mod), FIELDS_8(mod), FIELDS_8(mod), FIELDS_8(mod), \
-                       FIELDS_8(mod), FIELDS_8(mod), FIELDS_8(mod), FIELDS_8(mod)
-#define PLAIN_8 MODRM_MEMORY, MODRM_MEMORY, MODRM_MEMORY, MODRM_MEMORY, MODRM_MEMORY | MODRM_SIB, \
-                MODRM_MEMORY | MODRM_RELATIVE | 4, MODRM_MEMORY, MODRM_MEMORY
+#define DISPLACEMENT(size, value) ((size) << 8 | (value) << 12)
 
 /* 32- and 64-bit addressing (SDM vol. 2, table 2-2). A SIB byte with base 101 and mod 0 adds four bytes. */
-static const uint8_t decode_modrm[256] = {
-    PLAIN_8, PLAIN_8, PLAIN_8, PLAIN_8, PLAIN_8, PLAIN_8, PLAIN_8, PLAIN_8,
-    FIELDS_64(MODRM_MEMORY | 1), FIELDS_64(MODRM_MEMORY | 4),
+#define MODRM(m) ( \
+    ((m) < 0xc0 ? MODRM_MEMORY * 7 : 0) | ((m) < 0xc0 && ((m) & 7) == 4 ? MODRM_SIB : 0) | \
+    ((m) < 0x40 && ((m) & 7) == 5 ? MODRM_RELATIVE | DISPLACEMENT(4, VALUE_S32) : 0) | \
+    ((m) >> 6 == 1 ? DISPLACEMENT(1, VALUE_S8) : 0) | ((m) >> 6 == 2 ? DISPLACEMENT(4, VALUE_S32) : 0) | \
+    ((m) >= 0xc0 && ((m) & 7) == 4 ? MODRM_RM_4 : 0) | (((m) >> 3 & 7) == 4 ? MODRM_REG_4 : 0) | \
+    ((m) >= 0xc0 && (m) & 4 ? MODRM_RM_HIGH : 0) | ((m) & 0x20 ? MODRM_REG_HIGH : 0))
+#define MODRM_4(m) MODRM(m), MODRM((m) + 1), MODRM((m) + 2), MODRM((m) + 3)
+#define MODRM_16(m) MODRM_4(m), MODRM_4((m) + 4), MODRM_4((m) + 8), MODRM_4((m) + 12)
+#define MODRM_64(m) MODRM_16(m), MODRM_16((m) + 16), MODRM_16((m) + 32), MODRM_16((m) + 48)
+static const uint32_t decode_modrm[256] = {MODRM_64(0u), MODRM_64(64u), MODRM_64(128u), MODRM_64(192u)};
+
+/* SIB: INSN_STACK_POINTER where the base is number 4; MODRM_SIB where it is number 5, no base with mod 0. */
+#define SIB_8(b) [b] = 0, 0, 0, 0, INSN_STACK_POINTER, MODRM_SIB, 0, 0
+#define SIB_32(b) SIB_8(b), SIB_8((b) + 8), SIB_8((b) + 16), SIB_8((b) + 24)
+static const uint32_t decode_sib[256] = {
+    SIB_32(0), SIB_32(32), SIB_32(64), SIB_32(96), SIB_32(128), SIB_32(160), SIB_32(192), SIB_32(224)
 };
 
 /* 16-bit addressing (table 2-1): mod 0, rm 110 is a lone disp16. */
-static inline uint8_t decode_modrm_16(uint8_t modrm)
+static inline uint32_t decode_modrm_16(uint32_t modrm)
 {
-    uint8_t mod = modrm >> 6;
+    uint32_t registers = decode_modrm[modrm] & (0xff000000 | MODRM_MEMORY * 7);
 
-    if (mod == 3)
-        return 0;
-    if (mod == 0)
-        return MODRM_MEMORY | ((modrm & 7) == 6 ? 2 : 0);
-    return MODRM_MEMORY | mod;
+    if (modrm >= 0xc0)
+        return registers;
+    if (modrm < 0x40)
+        return registers | ((modrm & 7) == 6 ? DISPLACEMENT(2, VALUE_S16) : 0);
+    return registers | (modrm < 0x80 ? DISPLACEMENT(1, VALUE_S8) : DISPLACEMENT(2, VALUE_S16));
 }
 
 /* Its base and index registers by rm: bx si, bx di, bp si, bp di, si, di, bp, bx. */
@@ -67,7 +106,7 @@ static const uint32_t decode_address_16[8] = {
     1 << 3 | 1 << 6, 1 << 3 | 1 << 7, 1 << 5 | 1 << 6, 1 << 5 | 1 << 7, 1 << 6, 1 << 7, 1 << 5, 1 << 3
 };
 
-/* What an operand in memory adds to the attributes, by enum form_memory. */
+/* What an operand in memory adds to the attributes, by enum form_memory / 32. */
 #define READS (INSN_MEM_READ | INSN_MAY_FAULT)
 #define WRITES (INSN_MEM_WRITE | INSN_MAY_FAULT)
 static const uint32_t decode_memory_attrs[8] = {
@@ -76,52 +115,52 @@ static const uint32_t decode_memory_attrs[8] = {
 
 /* ---- sizes ---------------------------------------------------------------------------------------- */
 
-/* The context of an operand size: mode and vendor, W, and whether 66 is present. */
+/* What sizes depend on besides the opcode: mode and vendor, 67, W and 66. */
 enum size_mode { MODE_64_AMD, MODE_64_INTEL, MODE_32_BITS };
-#define SIZE_CONTEXT(mode, w, p66) ((mode) << 2 | (w) << 1 | (p66))
+#define CONTEXT(mode, p67, w, p66) ((mode) << 3 | (p67) << 2 | (w) << 1 | (p66))
 
-#define ALWAYS(n) {n, n, n, n, n, n, n, n, n, n, n, n}
+/* A row of the tables below. Each mode has four columns: plain, 66, W, W and 66 (W beats 66); and again with 67. */
+#define MODES(amd, intel, m32) {amd, amd, intel, intel, m32, m32}
+#define COLUMNS(plain, p66, w, w66) plain, p66, w, w66
+#define BOTH(c64, c32) MODES(COLUMNS c64, COLUMNS c64, COLUMNS c32)
+#define ALWAYS(n) BOTH((n, n, n, n), (n, n, n, n))
 
-/* Columns: 64-bit mode on AMD: plain, 66, W, W and 66; 64-bit mode on Intel, alike; 32-bit mode, alike. */
-static const uint8_t decode_operand_size[SIZE_CLASSES][12] = {
+static const uint8_t decode_operand_size[SIZE_CLASSES][32] = {
     [SIZE_B] = ALWAYS(1), [SIZE_W] = ALWAYS(2), [SIZE_D] = ALWAYS(4), [SIZE_Q] = ALWAYS(8), [SIZE_X] = ALWAYS(16),
     [SIZE_YMM] = ALWAYS(32), [SIZE_ZMM] = ALWAYS(64), [SIZE_T] = ALWAYS(10), [SIZE_L] = ALWAYS(16),
-    [SIZE_V] = {4, 2, 8, 8, 4, 2, 8, 8, 4, 2, 4, 2},
-    [SIZE_Z] = {4, 2, 4, 4, 4, 2, 4, 4, 4, 2, 4, 2},
-    [SIZE_Y] = {4, 4, 8, 8, 4, 4, 8, 8, 4, 4, 4, 4},
-    [SIZE_D64] = {8, 2, 8, 8, 8, 2, 8, 8, 4, 2, 4, 2},
-    [SIZE_F64] = {8, 8, 8, 8, 8, 8, 8, 8, 4, 4, 4, 4},
-    [SIZE_NEAR] = {8, 2, 8, 8, 8, 8, 8, 8, 4, 2, 4, 2},
+    [SIZE_V] = BOTH((4, 2, 8, 8), (4, 2, 4, 2)),
+    [SIZE_Z] = BOTH((4, 2, 4, 4), (4, 2, 4, 2)),
+    [SIZE_Y] = BOTH((4, 4, 8, 8), (4, 4, 4, 4)),
+    [SIZE_D64] = BOTH((8, 2, 8, 8), (4, 2, 4, 2)),
+    [SIZE_F64] = BOTH((8, 8, 8, 8), (4, 4, 4, 4)),
+    [SIZE_NEAR] = MODES(COLUMNS(8, 2, 8, 8), COLUMNS(8, 8, 8, 8), COLUMNS(4, 2, 4, 2)),
+    [SIZE_XBEGIN] = BOTH((8, 8, 8, 8), (4, 2, 4, 2)),
 };
 
-/* Bytes of all immediates, by operand size; IMM_OFFSET by address size. A size that is not listed has one of 4 bytes. */
-#define EACH(n) {n, n, n, n, n, n, n, n, n, n, n, n, n, n, n, n}
-static const uint8_t decode_imm_size[IMM_KINDS][16] = {
-    [IMM_UB] = EACH(1), [IMM_SB] = EACH(1), [IMM_REL8] = EACH(1), [IMM_UW] = EACH(2), [IMM_TWO] = EACH(2),
-    [IMM_ENTER] = EACH(3), [IMM_D] = EACH(4),
-    [IMM_Z] = {[2] = 2, [4] = 4, [8] = 4},
-    [IMM_RELZ] = {[2] = 2, [4] = 4, [8] = 4},
-    [IMM_V] = {[2] = 2, [4] = 4, [8] = 8},
-    [IMM_OFFSET] = {[2] = 2, [4] = 4, [8] = 8},
-    [IMM_FAR] = {[2] = 4, [4] = 6, [8] = 6},
+/* Bytes of all immediates, and where the value of the first comes from. */
+#define IMM(size, value) ((size) | (value) << 4)
+#define IMM_SIZE(immediate) ((immediate) & 15)
+#define IMM_VALUE(immediate) ((immediate) >> 4)
+#define IMM_IS_RELATIVE(kind) ((kind) >= IMM_REL8)
+#define S16 IMM(2, VALUE_S16)
+#define S32 IMM(4, VALUE_S32)
+#define Q64 IMM(8, VALUE_64)
+#define FAR_16 IMM(4, VALUE_U16)
+#define FAR_32 IMM(6, VALUE_U32)
+#define OFFSET(n, small, value) n, n, n, n, IMM(small, value), IMM(small, value), IMM(small, value), IMM(small, value)
+static const uint8_t decode_immediate[16][32] = {
+    [IMM_UB] = ALWAYS(IMM(1, VALUE_U8)), [IMM_SB] = ALWAYS(IMM(1, VALUE_S8)), [IMM_UW] = ALWAYS(IMM(2, VALUE_U16)),
+    [IMM_TWO] = ALWAYS(IMM(2, VALUE_U8)), [IMM_D] = ALWAYS(IMM(4, VALUE_U32)), [IMM_ENTER] = ALWAYS(IMM(3, VALUE_U16)),
+    [IMM_Z] = BOTH((S32, S16, S32, S32), (S32, S16, S32, S16)),
+    [IMM_V] = BOTH((S32, S16, Q64, Q64), (S32, S16, S32, S16)),
+    [IMM_FAR] = BOTH((FAR_32, FAR_16, FAR_32, FAR_32), (FAR_32, FAR_16, FAR_32, FAR_16)),
+    [IMM_OFFSET] = {OFFSET(Q64, 4, VALUE_U32), OFFSET(Q64, 4, VALUE_U32), OFFSET(IMM(4, VALUE_U32), 2, VALUE_U16)},
+    [IMM_REL8] = ALWAYS(IMM(1, VALUE_S8)),
+    [IMM_RELZ] = BOTH((S32, S16, S32, S32), (S32, S16, S32, S16)),
+    [IMM_NEAR] = MODES(COLUMNS(S32, S16, S32, S32), COLUMNS(S32, S32, S32, S32), COLUMNS(S32, S16, S32, S16)),
 };
 
-/* Bytes of the first immediate, by bytes of all: enter's imm16, a far pointer's offset. */
-static const uint8_t decode_imm_first[IMM_KINDS][9] = {
-    [IMM_UB] = {[1] = 1}, [IMM_SB] = {[1] = 1}, [IMM_REL8] = {[1] = 1}, [IMM_UW] = {[2] = 2}, [IMM_TWO] = {[2] = 1},
-    [IMM_ENTER] = {[3] = 2}, [IMM_D] = {[4] = 4}, [IMM_Z] = {[2] = 2, [4] = 4}, [IMM_RELZ] = {[2] = 2, [4] = 4},
-    [IMM_V] = {[2] = 2, [4] = 4, [8] = 8}, [IMM_OFFSET] = {[2] = 2, [4] = 4, [8] = 8}, [IMM_FAR] = {[4] = 2, [6] = 4},
-};
-
-/* Immediates that the instruction sign-extends. */
-#define IMM_IS_SIGNED(kind) (((1u << IMM_SB | 1u << IMM_Z | 1u << IMM_V | 1u << IMM_REL8 | 1u << IMM_RELZ) >> (kind)) & 1)
-
-/* The bits of a value of so many bytes, and its sign bit. */
-static const uint64_t decode_mask[9] = {
-    0, 0xff, 0xffff, 0, 0xffffffff, 0, 0, 0, UINT64_MAX
-};
-static const uint64_t decode_sign[9] = {
-    0, 0x80, 0x8000, 0, 0x80000000, 0, 0, 0, 0x8000000000000000
-};
+/* An address of so many bytes. */
+static const uint64_t decode_address_mask[9] = {[2] = 0xffff, [4] = 0xffffffff, [8] = UINT64_MAX};
 
 #endif

@@ -1,4 +1,4 @@
-/* Bits of the decoder's `options`: exactly one mode and one vendor, and features. */
+/* Bits of the decoder's `options`: exactly one mode and one vendor, and features. Where none is given it is 64-bit AMD. */
 #ifndef UPROBES_DECODE_OPTIONS_H
 #define UPROBES_DECODE_OPTIONS_H
 

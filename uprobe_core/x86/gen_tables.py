@@ -25,16 +25,25 @@ FIELDS = {
     "l": ("SELECT_L", 4, False),
     "rexb": ("SELECT_REXB", 2, False),
     "rexr": ("SELECT_REXR", 2, False),
-    "vendor": ("SELECT_AMD", 2, False),
+    "vendor": ("SELECT_INTEL", 2, False),
     "mode": ("SELECT_32", 2, False),
 }
+# Bytes that are no opcode of their own where an opcode may stand: prefixes, escapes, VEX, EVEX, XOP, REX2.
+FIRST_BYTES = (
+    *(0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3, *range(0x40, 0x50)),
+    *(0x0F, 0x62, 0x8F, 0xC4, 0xC5, 0xD5),
+)
+SECOND_ESCAPES = (0x0F, 0x38, 0x3A)
 ALLOWABLE = ("mod", "pp", "w", "l")  # a leaf may restrict these by itself
 SIZES = {
     "": "SIZE_V", "8": "SIZE_B", "16": "SIZE_W", "32": "SIZE_D", "64": "SIZE_Q", "80": "SIZE_T", "128": "SIZE_X",
     "256": "SIZE_YMM", "512": "SIZE_ZMM", "y": "SIZE_Y", "z": "SIZE_Z", "a": "SIZE_F64", "16:z": "SIZE_V",
     "v": "SIZE_L", "h": "SIZE_L", "q": "SIZE_L", "e": "SIZE_L",
 }  # fmt: skip
-SIZE_WORDS = {"b": "SIZE_B", "y": "SIZE_Y", "z": "SIZE_Z", "d64": "SIZE_D64", "f64": "SIZE_F64", "near": "SIZE_NEAR"}
+SIZE_WORDS = {
+    "b": "SIZE_B", "y": "SIZE_Y", "z": "SIZE_Z", "d64": "SIZE_D64", "f64": "SIZE_F64", "near": "SIZE_NEAR",
+    "xbegin": "SIZE_XBEGIN",
+}
 ATTRIBUTES = {
     "privileged": "INSN_PRIVILEGED", "io": "INSN_PRIVILEGED", "serialising": "INSN_SERIALISING",
     "address": "INSN_ADDRESS_ONLY", "segment": "INSN_SEGMENT_BASE", "x87": "INSN_X87", "vector": "INSN_VECTOR",
@@ -92,7 +101,8 @@ def slot_bits(operand: Operand | None, name: str) -> list[str]:
         bits += ["SLOT_WRITE"] if "w" in operand.access else []
     if operand.access == "w" and width not in {"8", "16"}:
         bits.append("SLOT_KILL_V" if width in {"", "z"} else "SLOT_KILL")
-    return [f"(uint32_t){bit} << {name}" for bit in bits]
+    named = [f"SLOT_NAMES_{name[5:]}{'_BYTE' if width == '8' else ''}"] if name != "SLOT_VVVV" else []
+    return [*(f"(uint32_t){bit} << {name}" for bit in bits), *named]
 
 
 def implicit_masks(row: Row) -> tuple[int, int, int, int]:
@@ -162,7 +172,6 @@ def form_rules(row: Row) -> str:
         "RULE_MASK_REQUIRED": "{k!}" in names,
         "RULE_ZEROING": "{z}" in names,
         "RULE_TILE": "tmm" in names,
-        "RULE_OPCODE_REG": row.opcode_register,
     }
     return join([*bits, *(name for name, holds in tests.items() if holds)])
 
@@ -202,6 +211,8 @@ def form_evex(row: Row) -> str:
 def immediate_kind(row: Row) -> str:
     """enum imm_kind."""
     kind = IMMEDIATES[" ".join(row.immediates)]
+    if kind == "IMM_RELZ" and "near" in row.attributes:
+        return "IMM_NEAR"
     return "IMM_SB" if kind == "IMM_UB" and "simm8" in row.signed else kind
 
 
@@ -225,11 +236,13 @@ class Tables:
 
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
-        self.tree: list[str] = ["0"]  # offset 0 is no node: NO_ROOT
+        self.tree: list[str] = ["ENTRY_NONE"]  # offset 0 is no node: NO_ROOT
         self.nodes: dict[tuple[str, ...], int] = {}
         self.forms, self.allows, self.implicits, self.flags = Pool(), Pool(), Pool(), Pool()
         self.roots: dict[tuple[str, str, int], int] = {}
-        self.allows.add((1 << 64) - 1)
+        self.common = 0
+        self.allows.add(0)
+        self.allow_all = self.allows.add((1 << 64) - 1)
         self.implicits.add((0, 0, 0, 0))
         self.flags.add((0, 0, 0))
 
@@ -247,6 +260,16 @@ class Tables:
                 entries = [self.entry(tuple(by_opcode.get(opcode, ())), box) for opcode in range(256)]
                 self.roots[form, name, mode] = self.place(tuple(entries))
 
+    def add_common(self) -> None:
+        """The one-byte map of 64-bit mode once more, and 0F, as the quick way in sees them: other bytes lead out."""
+        one, second = (self.roots["ENC_LEGACY", name, mode] for name, mode in (("MAP_ONE", 1), ("MAP_0F", 3)))
+        for byte in SECOND_ESCAPES:
+            self.tree[second + byte] = "ENTRY_UNCOMMON"
+        common = self.tree[one : one + 256]
+        for byte in FIRST_BYTES:
+            common[byte] = "ENTRY_UNCOMMON"
+        self.common = self.place(tuple(common))
+
     def roots_text(self) -> str:
         """Where the 256 entries of each map begin. The one-byte map differs much between the modes: it has two."""
         one = " : ".join(str(self.roots["ENC_LEGACY", "MAP_ONE", mode]) for mode in (2, 1))
@@ -257,6 +280,7 @@ class Tables:
         ]
         return "\n".join(
             [
+                f"#define ROOT_COMMON {self.common}",
                 f"#define ROOT_ONE(mode_32) ((mode_32) ? {one})",
                 "#define NO_ROOT 0",
                 "static const uint16_t opcode_roots[6][16] = {",
@@ -310,36 +334,38 @@ class Tables:
         """The C text of one entry."""
         _, choice = self.plan(indices, box)
         if choice is None:
-            return "0"
+            return "ENTRY_NONE"
         if isinstance(choice, int):
             return self.leaf(choice, dict(box))
         shift, count, modrm = FIELDS[choice]
         space = dict(box)
         entries = tuple(
-            self.entry(indices, tuple({**space, choice: 1 << value}.items())) if space[choice] >> value & 1 else "0"
+            self.entry(indices, tuple({**space, choice: 1 << value}.items())) if space[choice] >> value & 1 else "ENTRY_NONE"
             for value in range(count)
         )
         offset = self.place(entries)
-        return f"NODE({offset}, {shift}, {count - 1})" + (" | NODE_MODRM" if modrm else "")
+        return f"NODE({offset}, {shift}, {count - 1})" + (" | ENTRY_MODRM" if modrm else "")
 
     def leaf(self, index: int, space: dict[str, int]) -> str:
         """A leaf: the row, its form, whether there is a ModRM byte, and the immediate."""
         row = self.rows[index]
-        form = self.forms.add(self.form(row, self.allow(row, space)))
-        modrm = "LEAF_MODRM" if row.has_modrm else "0"
-        return f"LEAF({index + 1}, {form + 1}, {modrm}, {immediate_kind(row)})"
+        allow = self.allow(row, space)
+        form = self.forms.add(self.form(row, allow))
+        checked = allow != self.allow_all or row.attributes & {"anymod", "vendor-w"}
+        bits = (" | ENTRY_MODRM" if row.has_modrm else "") + (" | ENTRY_CHECKED" if checked else "")
+        return f"LEAF({index + 1}, {form + 1}, {immediate_kind(row)}){bits}"
 
     def allow(self, row: Row, space: dict[str, int]) -> int:
         """Number of the set of (mod, pp, W, L) that the row accepts and the path to it has not settled."""
         mask = 0
         for key in range(64):
-            values = {"mod": key & 1, "pp": key >> 1 & 3, "w": key >> 3 & 1, "l": key >> 4 & 3}
+            values = {"mod": key & 1, "pp": key >> 1 & 3, "l": key >> 3 & 3, "w": key >> 5 & 1}
             if all(row.keys[d] >> v & 1 or row.keys[d] & space[d] == space[d] for d, v in values.items()):
                 mask |= 1 << key
         return self.allows.add(mask)
 
-    def form(self, row: Row, allow: int) -> str:
-        """The C initializer of the row's form."""
+    def form(self, row: Row, allow: int) -> tuple[str, str]:
+        """The C initializers of the row's form and of its effects."""
         unknown = row.attributes - WORDS
         if unknown:
             raise RowError(f"{OPCODES.name}:{row.line}: unknown attribute {', '.join(sorted(unknown))}")
@@ -347,8 +373,8 @@ class Tables:
         faults = row.attributes & {"privileged", "io"}
         step = f"STEP_{row.values.get('step', 'fault' if faults else 'plain').upper()}"
         slots = [
-            *slot_bits(row.at("R") or row.at("O"), "SLOT_REG"),
-            *slot_bits(row.at("M"), "SLOT_RM"),
+            *slot_bits(row.at("R"), "SLOT_REG"),
+            *slot_bits(row.at("M") or row.at("O"), "SLOT_RM"),
             *slot_bits(row.at("V"), "SLOT_VVVV"),
         ]
         idioms = [IDIOMS[word] for word in row.attributes if word in IDIOMS]
@@ -357,8 +383,9 @@ class Tables:
         implicit = self.implicits.add(implicit_masks(row))
         flags = self.flags.add(flag_masks(row))
         return (
-            f"{{{form_attributes(row)}, {join(slots)}, {form_rules(row)}, {size_class(row)}, {flow}, {step}, "
-            f"{form_memory(row)}, {allow}, {form_evex(row)}, {implicit}, {flags}, {idiom}}}"
+            f"{{{form_attributes(row)}, {join(slots)}, {form_rules(row)}, {flow}, {step}, {size_class(row)}, "
+            f"{form_memory(row)}, {allow}, {form_evex(row)}}}",
+            f"{{{implicit}, {flags}, {idiom}}}",
         )
 
 
@@ -405,6 +432,7 @@ def render(rows: list[Row]) -> str:
     """The whole header."""
     tables = Tables(rows)
     tables.build()
+    tables.add_common()
     by_row, offsets, text = mnemonics(rows)
     names = "\n".join(f'    "{name}\\0"' for name in text.split("\0")[:-1])
     parts = [
@@ -413,7 +441,8 @@ def render(rows: list[Row]) -> str:
         '#include "opcode_form.h"\n',
         tables.roots_text(),
         array("uint32_t", "opcode_tree", tables.tree),
-        array("opcode_form_t", "opcode_forms", ["{0}", *tables.forms.values]),
+        array("opcode_form_t", "opcode_forms", ["{0} /* allow 0: nothing */", *(f for f, _ in tables.forms.values)]),
+        array("opcode_effects_t", "opcode_effects", ["{0}", *(effects for _, effects in tables.forms.values)]),
         array("uint64_t", "opcode_allow", [f"{value:#x}ull" for value in tables.allows.values]),
         array("opcode_implicit_t", "opcode_implicit", [f"{{{', '.join(map(hex, v))}}}" for v in tables.implicits.values]),
         array("opcode_flags_t", "opcode_flags", [f"{{{', '.join(map(hex, v))}}}" for v in tables.flags.values]),

@@ -1,7 +1,6 @@
 /* What the generated opcode tables are made of: the shapes that gen_tables.py fills and decode.pyx reads.
  *
- * A lookup starts at the root of an opcode map, indexed by the opcode byte. An entry is 0 (no such instruction), a
- * node or a leaf. A node is followed with some bits of the selector; a leaf names the row of opcodes.txt and its form.
+ * A lookup starts at the root of an opcode map, indexed by the opcode byte. An entry is a node or a leaf. A node is followed with some bits of the selector; a leaf names the row of opcodes.txt and its form.
  */
 #ifndef UPROBES_OPCODE_FORM_H
 #define UPROBES_OPCODE_FORM_H
@@ -16,27 +15,34 @@
 #define SELECT_REG 3   /* 3 bits */
 #define SELECT_MOD 6   /* 1: register form */
 #define SELECT_PP 7    /* 2 bits, as VEX.pp */
-#define SELECT_W 9
-#define SELECT_L 10    /* 2 bits */
-#define SELECT_REXB 12
-#define SELECT_AMD 13
-#define SELECT_32 14   /* 32-bit mode */
-#define SELECT_REXR 15
+#define SELECT_L 9     /* 2 bits */
+#define SELECT_REXB 11 /* B X R W, as in REX */
+#define SELECT_REXR 13
+#define SELECT_W 14
+#define SELECT_INTEL 15
+#define SELECT_32 16   /* 32-bit mode */
 
-/* The part of it that a leaf may restrict without a node of its own: mod, pp, W and L. */
-#define ALLOW_KEY(selector) ((selector) >> SELECT_MOD & 63)
+/* Bits 0 to 8 of a selector. */
+#define SELECT_MODRM(modrm) (((modrm) & 63) | ((modrm) >= 0xc0) << SELECT_MOD)
+
+/* The part of it that a leaf may restrict without a node of its own: mod, pp, L and W. */
+#define ALLOW_KEY(selector) (((selector) >> SELECT_MOD & 31) | ((selector) >> (SELECT_W - 5) & 32))
 
 /* ---- entries -------------------------------------------------------------------------------------- */
 
 #define ENTRY_NODE 0x80000000u
-#define NODE_MODRM 0x40000000u /* needs the ModRM byte */
-#define NODE(offset, shift, mask) (ENTRY_NODE | (uint32_t)(mask) << 20 | (uint32_t)(shift) << 16 | (offset))
-#define NODE_SHIFT(entry) ((entry) >> 16 & 15)
-#define NODE_MASK(entry) ((entry) >> 20 & 7)
+#define ENTRY_MODRM 0x40000000u   /* needs the ModRM byte */
+#define ENTRY_CHECKED 0x20000000u /* a leaf: opcode_allow, RULE_ANYMOD or RULE_VENDOR_W restrict it */
+#define ENTRY_NONE ENTRY_CHECKED  /* no such instruction: form 0 allows nothing */
+#define ENTRY_UNCOMMON 0x10000000u /* no opcode but a prefix or an escape; only where ROOT_COMMON leads */
+#define ENTRY_HAS_MODRM(entry) ((entry) >> 30 & 1)
+
+#define NODE(offset, shift, mask) (ENTRY_NODE | (uint32_t)(mask) << 24 | (uint32_t)(shift) << 16 | (offset))
+#define NODE_SHIFT(entry) ((entry) >> 16 & 31)
+#define NODE_MASK(entry) ((entry) >> 24 & 7)
 #define NODE_OFFSET(entry) ((entry) & 0xffff)
 
-#define LEAF_MODRM 0x40000000u
-#define LEAF(row, form, modrm, imm) ((uint32_t)(row) << 16 | (uint32_t)(imm) << 12 | (form) | (modrm))
+#define LEAF(row, form, imm) ((uint32_t)(row) << 16 | (uint32_t)(imm) << 12 | (form))
 #define LEAF_ROW(entry) ((entry) >> 16 & 0xfff)
 #define LEAF_IMM(entry) ((entry) >> 12 & 15)
 #define LEAF_FORM(entry) ((entry) & 0xfff)
@@ -52,12 +58,15 @@ enum size_class {
     SIZE_D64,  /* as V, 64 by default in 64-bit mode */
     SIZE_F64,  /* always 64 in 64-bit mode */
     SIZE_NEAR, /* D64 on AMD; Intel ignores 66 on near branches in 64-bit mode (SDM vol. 2, "CALL", "Jcc") */
+    SIZE_XBEGIN, /* F64, of the target's address: 66 truncates it outside 64-bit mode only */
     SIZE_L,    /* the vector length */
     SIZE_CLASSES
 };
 
 enum imm_kind {
-    IMM_NONE, IMM_UB, IMM_SB, IMM_UW, IMM_Z, IMM_V, IMM_D, IMM_ENTER, IMM_FAR, IMM_OFFSET, IMM_REL8, IMM_RELZ, IMM_TWO,
+    IMM_NONE, IMM_UB, IMM_SB, IMM_UW, IMM_Z, IMM_V, IMM_D, IMM_ENTER, IMM_FAR, IMM_OFFSET, IMM_TWO,
+    IMM_REL8, IMM_RELZ, /* from here on relative to the next instruction */
+    IMM_NEAR, /* of a near branch: Intel ignores 66 in 64-bit mode */
     IMM_KINDS
 };
 
@@ -76,11 +85,11 @@ enum form_rule {
     RULE_MASK_REQUIRED = 1 << 11,
     RULE_ZEROING = 1 << 12,     /* EVEX.z may be set */
     RULE_TILE = 1 << 13,        /* the register operands are tiles: there are eight */
-    RULE_OPCODE_REG = 1 << 14,  /* the low three bits of the opcode are a register */
-    RULE_VENDOR_W = 1 << 15     /* vendors disagree under REX.W */
+    RULE_VENDOR_W = 1 << 14     /* vendors disagree under REX.W */
 };
 
-/* A register named by the encoding and what becomes of it. Three slots: ModRM.reg or the opcode, ModRM.rm, vvvv. */
+/* A register named by the encoding and what becomes of it. Three slots: ModRM.reg, ModRM.rm or the opcode's low bits,
+ * vvvv. */
 enum slot_bit {
     SLOT_GPR = 1, SLOT_BYTE = 2, SLOT_READ = 4, SLOT_WRITE = 8,
     SLOT_KILL_V = 16, /* the old value does not matter if the operand size is at least 32 bits */
@@ -92,8 +101,14 @@ enum slot_bit {
 #define SLOT_RM 8
 #define SLOT_VVVV 16
 
-/* What the memory form of ModRM does. */
-enum form_memory { MEMORY_READ = 1, MEMORY_WRITE = 2, MEMORY_LOCKED = 4 };
+/* Above the slots: whether ModRM's registers are general ones, at the places of MODRM_RM_4 and the like. */
+#define SLOT_NAMES_RM (1u << 24)
+#define SLOT_NAMES_REG (1u << 26)
+#define SLOT_NAMES_RM_BYTE (1u << 28)
+#define SLOT_NAMES_REG_BYTE (1u << 30)
+
+/* What the memory form of ModRM does; the bits are those of MODRM_MEMORY. */
+enum form_memory { MEMORY_READ = 0x20, MEMORY_WRITE = 0x40, MEMORY_LOCKED = 0x80 };
 
 enum form_idiom {
     IDIOM_NONE,
@@ -116,18 +131,24 @@ enum evex_rounding { ROUNDING_NONE, ROUNDING_SAE, ROUNDING_ER };
 
 typedef struct opcode_form {
     uint32_t attrs;    /* enum insn_attr that always hold */
-    uint32_t slots;    /* enum slot_bit at SLOT_REG, SLOT_RM, SLOT_VVVV */
+    uint32_t slots;    /* enum slot_bit at SLOT_REG, SLOT_RM, SLOT_VVVV; SLOT_NAMES_… */
     uint16_t rules;    /* enum form_rule */
-    uint8_t size;      /* enum size_class */
-    uint8_t flow;      /* enum insn_flow */
+    uint8_t flow;      /* enum insn_flow; step follows it as in insn_t */
     uint8_t step;      /* enum insn_step */
+    uint8_t size;      /* enum size_class */
     uint8_t memory;    /* enum form_memory */
     uint8_t allow;     /* index of opcode_allow: bit ALLOW_KEY is set where the instruction exists */
     uint8_t evex;      /* EVEX_FORM */
+} opcode_form_t;
+
+_Static_assert(sizeof(opcode_form_t) == 16, "a shift finds it");
+
+/* Of a form: what only insn_effects needs. */
+typedef struct opcode_effects {
     uint8_t implicit;  /* index of opcode_implicit */
     uint8_t flags;     /* index of opcode_flags */
     uint8_t idiom;     /* enum form_idiom */
-} opcode_form_t;
+} opcode_effects_t;
 
 /* Implicit general registers, bit n is register n. */
 typedef struct opcode_implicit {

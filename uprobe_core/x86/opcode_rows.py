@@ -237,7 +237,7 @@ def parse_row(line: int, text: str) -> Row:
             if letter not in FLAG_LETTERS:
                 raise RowError(f"{letter}: not a flag")
             row.flags[letter] = row.flags.get(letter, "") + access
-    for word, key, mask in (("only64", "mode", 1), ("no64", "mode", 2), ("intel", "vendor", 1), ("amd", "vendor", 2)):
+    for word, key, mask in (("only64", "mode", 1), ("no64", "mode", 2), ("amd", "vendor", 1), ("intel", "vendor", 2)):
         if word in row.attributes:
             row.keys[key] = mask
     narrow_modrm(row)
