@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
-from uprobes.errors import UprobeError
+from uprobes.errors import SandboxError
 from uprobes.selftest.registers import REGISTERS_SIZE, selectors_normalise
 
 PAGE = mmap.PAGESIZE
@@ -46,10 +46,6 @@ _libc.ptrace.restype = ctypes.c_long
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
-
-
-class SandboxError(UprobeError, RuntimeError):
-    """The sandbox cannot be made or was lost; the message says at what."""
 
 
 class _Iovec(ctypes.Structure):

@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from tests.process import ENVIRONMENT
+from uprobes.errors import SandboxError
 from uprobes.selftest.registers import register_get, register_set
-from uprobes.selftest.sandbox import DATA_VADDR, SITE_IP, Sandbox, SandboxError
+from uprobes.selftest.sandbox import DATA_VADDR, SITE_IP, Sandbox
 
 FOREVER = b"\xeb\xfe"
 # A page where the sandbox wants its own.

@@ -29,6 +29,7 @@ SAMPLES = [
     (errors.NoRoom(4096, near=(0x1000, 0x2000)), MemoryError),
     (errors.MemoryFault(0x1000, 8, "read"), OSError),
     (errors.RemoteCallFailed(7, "mmap"), errors.UprobeError),
+    (errors.SandboxError("the sandbox ended"), RuntimeError),
     (errors.PredicateError("arg0 >", 6, "a value is missing"), ValueError),
 ]
 
