@@ -6,7 +6,7 @@ is no branch: a mispredicted one costs as much as all the look-ups.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strlen
 
 from uprobe_core.abi cimport *
 from uprobe_core.status cimport *
@@ -562,5 +562,9 @@ cdef const char *insn_mnemonic(const insn_t *insn) noexcept nogil:
     cdef uint32_t mnemonic = opcode_row_mnemonic[insn.row], more = MNEMONIC_MORE(mnemonic)
     cdef uint32_t size = insn.address_size if opcode_effects[insn.form].idiom == IDIOM_NAME else insn.operand_size
     # Three names are for 16, 32 and 64 bits, two for 32 and 64.
-    cdef uint32_t pick = (size >= 8) + (more == 2 and size >= 4)
-    return &opcode_mnemonics[opcode_mnemonic_at[MNEMONIC_FIRST(mnemonic) + (pick if more else 0)]]
+    cdef uint32_t pick = (size >= 8) + (more == 2 and size >= 4) if more else 0
+    cdef const char *name = &opcode_mnemonics[MNEMONIC_FIRST(mnemonic)]
+    while pick:
+        name += strlen(name) + 1
+        pick -= 1
+    return name

@@ -82,12 +82,8 @@ static const uint64_t decode_value_sign[8] = {0, 0, 0, 0, 0, 0x80, 0x8000, 0x800
 #define MODRM_64(m) MODRM_16(m), MODRM_16((m) + 16), MODRM_16((m) + 32), MODRM_16((m) + 48)
 static const uint32_t decode_modrm[256] = {MODRM_64(0u), MODRM_64(64u), MODRM_64(128u), MODRM_64(192u)};
 
-/* SIB: INSN_STACK_POINTER where the base is number 4; MODRM_SIB where it is number 5, no base with mod 0. */
-#define SIB_8(b) [b] = 0, 0, 0, 0, INSN_STACK_POINTER, MODRM_SIB, 0, 0
-#define SIB_32(b) SIB_8(b), SIB_8((b) + 8), SIB_8((b) + 16), SIB_8((b) + 24)
-static const uint32_t decode_sib[256] = {
-    SIB_32(0), SIB_32(32), SIB_32(64), SIB_32(96), SIB_32(128), SIB_32(160), SIB_32(192), SIB_32(224)
-};
+/* By SIB.base: INSN_STACK_POINTER for number 4; MODRM_SIB for number 5, which with mod 0 is no base. */
+static const uint32_t decode_base[8] = {[4] = INSN_STACK_POINTER, [5] = MODRM_SIB};
 
 /* 16-bit addressing (table 2-1): mod 0, rm 110 is a lone disp16. */
 static inline uint32_t decode_modrm_16(uint32_t modrm)

@@ -51,7 +51,7 @@ decode_operands(const uint8_t *code, const uint8_t *cursor, uint32_t entry, uint
         out->has_sib = (uint8_t)has_sib;
         out->sib = (uint8_t)sib;
         cursor += 1 + has_sib;
-        named = decode_sib[sib];
+        named = decode_base[sib & 7];
         if (named & MODRM_SIB && modrm < 0x40) /* no base but a disp32 */
             fields |= DISPLACEMENT(4, VALUE_S32);
         disp = load_value(cursor, MODRM_VALUE(fields));

@@ -29,12 +29,6 @@ FIELDS = {
     "p66": ("SELECT_66", 2, False),
     "mode": ("SELECT_32", 2, False),
 }
-# Bytes that are no opcode of their own where an opcode may stand: prefixes, escapes, VEX, EVEX, XOP, REX2.
-FIRST_BYTES = (
-    *(0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3, *range(0x40, 0x50)),
-    *(0x0F, 0x62, 0x8F, 0xC4, 0xC5, 0xD5),
-)
-SECOND_ESCAPES = (0x0F, 0x38, 0x3A)
 ALLOWABLE = ("mod", "pp", "w", "l")  # a leaf may restrict these by itself
 SIZES = {
     "": "SIZE_V", "8": "SIZE_B", "16": "SIZE_W", "32": "SIZE_D", "64": "SIZE_Q", "80": "SIZE_T", "128": "SIZE_X",
@@ -239,9 +233,9 @@ class Tables:
         self.rows = rows
         self.tree: list[str] = ["ENTRY_NONE"]  # offset 0 is no node: NO_ROOT
         self.nodes: dict[tuple[str, ...], int] = {}
+        self.places: dict[str, list[int]] = {"ENTRY_NONE": [0]}
         self.forms, self.allows, self.implicits, self.flags = Pool(), Pool(), Pool(), Pool()
         self.roots: dict[tuple[str, str, int], int] = {}
-        self.common = 0
         self.allows.add(0)
         self.allow_all = self.allows.add((1 << 64) - 1)
         self.implicits.add((0, 0, 0, 0))
@@ -261,16 +255,6 @@ class Tables:
                 entries = [self.entry(tuple(by_opcode.get(opcode, ())), box) for opcode in range(256)]
                 self.roots[form, name, mode] = self.place(tuple(entries))
 
-    def add_common(self) -> None:
-        """The one-byte map of 64-bit mode once more, and 0F, as the quick way in sees them: other bytes lead out."""
-        one, second = (self.roots["ENC_LEGACY", name, mode] for name, mode in (("MAP_ONE", 1), ("MAP_0F", 3)))
-        for byte in SECOND_ESCAPES:
-            self.tree[second + byte] = "ENTRY_UNCOMMON"
-        common = self.tree[one : one + 256]
-        for byte in FIRST_BYTES:
-            common[byte] = "ENTRY_UNCOMMON"
-        self.common = self.place(tuple(common))
-
     def roots_text(self) -> str:
         """Where the 256 entries of each map begin. The one-byte map differs much between the modes: it has two."""
         one = " : ".join(str(self.roots["ENC_LEGACY", "MAP_ONE", mode]) for mode in (2, 1))
@@ -281,7 +265,6 @@ class Tables:
         ]
         return "\n".join(
             [
-                f"#define ROOT_COMMON {self.common}",
                 f"#define ROOT_ONE(mode_32) ((mode_32) ? {one})",
                 "#define NO_ROOT 0",
                 "static const uint16_t opcode_roots[6][16] = {",
@@ -292,11 +275,22 @@ class Tables:
         )
 
     def place(self, entries: tuple[str, ...]) -> int:
-        """Offset of these entries in the tree; equal ones are kept once."""
+        """Offset of these entries in the tree. Where they occur already they are not repeated."""
         if entries not in self.nodes:
-            self.nodes[entries] = len(self.tree)
-            self.tree += entries
+            offset = self.overlap(entries)
+            for index in range(len(self.tree), offset + len(entries)):
+                entry = entries[index - offset]
+                self.places.setdefault(entry, []).append(index)
+                self.tree.append(entry)
+            self.nodes[entries] = offset
         return self.nodes[entries]
+
+    def overlap(self, entries: tuple[str, ...]) -> int:
+        """The first offset at which the tree agrees with these entries as far as it goes, past its start."""
+        for offset in self.places.get(entries[0], ()):
+            if offset and tuple(self.tree[offset : offset + len(entries)]) == entries[: len(self.tree) - offset]:
+                return offset
+        return len(self.tree)
 
     def plan(self, indices: tuple[int, ...], box: tuple[tuple[str, int], ...]) -> tuple[int, str | int | None]:
         """Cost in entries of resolving these rows in this box, and the dimension to split on or the row that remains."""
@@ -383,11 +377,8 @@ class Tables:
         idiom = "IDIOM_NAME" if row.values.get("name") == "address" else next(iter(idioms), "IDIOM_NONE")
         implicit = self.implicits.add(implicit_masks(row))
         flags = self.flags.add(flag_masks(row))
-        return (
-            f"{{{form_attributes(row)}, {join(slots)}, {form_rules(row)}, {flow}, {step}, {size_class(row)}, "
-            f"{form_memory(row)}, {allow}, {form_evex(row)}}}",
-            f"{{{implicit}, {flags}, {idiom}}}",
-        )
+        fixed = form_attributes(row), join(slots), form_rules(row), flow, step, size_class(row), form_memory(row)
+        return "{" + ", ".join([*fixed, str(allow), form_evex(row)]) + "}", f"{{{implicit}, {flags}, {idiom}}}"
 
 
 def narrower(row: Row, other: Row) -> bool:
@@ -396,24 +387,30 @@ def narrower(row: Row, other: Row) -> bool:
     return within and row.keys != other.keys
 
 
-def mnemonics(rows: list[Row]) -> tuple[list[str], list[str], str]:
-    """C text of: the row's first name and count, the names' offsets, the names."""
-    sequences = Pool()
-    for row in rows:
-        sequences.add(tuple(row.mnemonics))
-    firsts: dict[tuple[str, ...], int] = {}
-    offsets: list[str] = []
-    places: dict[str, int] = {}
-    text = ""
-    for names in sequences.values:
-        firsts[names] = len(offsets)
-        for name in names:
-            if name not in places:
-                places[name] = len(text)
-                text += name + "\0"
-            offsets.append(str(places[name]))
-    by_row = [f"MNEMONIC({firsts[tuple(row.mnemonics)]}, {len(row.mnemonics) - 1})" for row in rows]
-    return by_row, offsets, text
+def mnemonics(rows: list[Row]) -> tuple[list[str], list[str]]:
+    """C text of each row's names (where the first begins, how many follow it), and all names, in order.
+
+    A name that ends a longer one shares its bytes, unless it is one of several.
+    """
+    several = sorted({tuple(row.mnemonics) for row in rows if len(row.mnemonics) > 1})
+    single = {row.mnemonics[0] for row in rows if len(row.mnemonics) == 1}
+    kept: list[str] = []
+    places: dict[tuple[str, ...], int] = {}
+    size = 0
+    for names in [*several, *((name,) for name in sorted(single, key=lambda name: (-len(name), name)))]:
+        if names not in places:
+            places[names] = size
+            for name in names:
+                for start in range(len(name)):
+                    places.setdefault((name[start:],), size + start)
+                kept.append(name)
+                size += len(name) + 1
+    return [f"MNEMONIC({places[tuple(row.mnemonics)]}, {len(row.mnemonics) - 1})" for row in rows], kept
+
+
+def braced(numbers: Iterable[int]) -> str:
+    """A struct of numbers."""
+    return "{" + ", ".join(map(hex, numbers)) + "}"
 
 
 def array(kind: str, name: str, values: Iterable[object]) -> str:
@@ -433,9 +430,8 @@ def render(rows: list[Row]) -> str:
     """The whole header."""
     tables = Tables(rows)
     tables.build()
-    tables.add_common()
-    by_row, offsets, text = mnemonics(rows)
-    names = "\n".join(f'    "{name}\\0"' for name in text.split("\0")[:-1])
+    by_row, names = mnemonics(rows)
+    text = "\n".join(f'    "{name}\\0"' for name in names)
     parts = [
         "/* Generated by gen_tables.py from opcodes.txt. Do not edit. */",
         "#ifndef UPROBES_OPCODE_TABLES_H\n#define UPROBES_OPCODE_TABLES_H\n",
@@ -445,11 +441,10 @@ def render(rows: list[Row]) -> str:
         array("opcode_form_t", "opcode_forms", ["{0} /* allow 0: nothing */", *(f for f, _ in tables.forms.values)]),
         array("opcode_effects_t", "opcode_effects", ["{0}", *(effects for _, effects in tables.forms.values)]),
         array("uint64_t", "opcode_allow", [f"{value:#x}ull" for value in tables.allows.values]),
-        array("opcode_implicit_t", "opcode_implicit", [f"{{{', '.join(map(hex, v))}}}" for v in tables.implicits.values]),
-        array("opcode_flags_t", "opcode_flags", [f"{{{', '.join(map(hex, v))}}}" for v in tables.flags.values]),
+        array("opcode_implicit_t", "opcode_implicit", map(braced, tables.implicits.values)),
+        array("opcode_flags_t", "opcode_flags", map(braced, tables.flags.values)),
         array("uint16_t", "opcode_row_mnemonic", ["0", *by_row]),
-        array("uint16_t", "opcode_mnemonic_at", offsets),
-        f"static const char opcode_mnemonics[] =\n{names};\n",
+        f"static const char opcode_mnemonics[] =\n{text};\n",
         "#endif\n",
     ]
     return "\n".join(parts)

@@ -35,7 +35,6 @@
 #define ENTRY_MODRM 0x40000000u   /* needs the ModRM byte */
 #define ENTRY_CHECKED 0x20000000u /* a leaf: opcode_allow, RULE_ANYMOD or RULE_VENDOR_W restrict it */
 #define ENTRY_NONE ENTRY_CHECKED  /* no such instruction: form 0 allows nothing */
-#define ENTRY_UNCOMMON 0x10000000u /* no opcode but a prefix or an escape; only where ROOT_COMMON leads */
 #define ENTRY_HAS_MODRM(entry) ((entry) >> 30 & 1)
 
 #define NODE(offset, shift, mask) (ENTRY_NODE | (uint32_t)(mask) << 24 | (uint32_t)(shift) << 16 | (offset))
@@ -163,7 +162,7 @@ typedef struct opcode_flags {
 
 /* ---- mnemonics ------------------------------------------------------------------------------------ */
 
-/* Of a row: number of its first name, and how many more follow, chosen by operand size. */
+/* Of a row: where its first name begins in opcode_mnemonics, and how many more follow it, chosen by operand size. */
 #define MNEMONIC(first, more) ((first) | (more) << 14)
 #define MNEMONIC_FIRST(mnemonic) ((mnemonic) & 0x3fff)
 #define MNEMONIC_MORE(mnemonic) ((mnemonic) >> 14)

@@ -94,7 +94,6 @@ cdef extern from "opcode_form.h" nogil:
     const uint32_t ENTRY_NODE
     const uint32_t ENTRY_MODRM
     const uint32_t ENTRY_CHECKED
-    const uint32_t ENTRY_UNCOMMON
     uint32_t ENTRY_HAS_MODRM(uint32_t entry)
     uint32_t NODE_SHIFT(uint32_t entry)
     uint32_t NODE_MASK(uint32_t entry)
@@ -140,7 +139,6 @@ cdef extern from "opcode_form.h" nogil:
 
 cdef extern from "opcode_tables.h" nogil:
     const uint32_t NO_ROOT
-    const uint32_t ROOT_COMMON
     uint32_t ROOT_ONE(uint32_t mode_32)
     uint32_t OPCODE_ROOT(uint32_t encoding, uint32_t map_number)
     const uint32_t opcode_tree[]
@@ -150,5 +148,4 @@ cdef extern from "opcode_tables.h" nogil:
     const opcode_implicit_t opcode_implicit[]
     const opcode_flags_t opcode_flags[]
     const uint16_t opcode_row_mnemonic[]
-    const uint16_t opcode_mnemonic_at[]
     const char opcode_mnemonics[]
