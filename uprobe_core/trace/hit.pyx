@@ -168,7 +168,7 @@ cdef int step_finish(engine_t *engine, task_t *task) noexcept nogil:
     return <int>status if status < 0 else step_end(engine, task)
 
 
-cdef int step_abort(engine_t *engine, task_t *task) noexcept nogil:
+cdef int step_abort(engine_t *engine, task_t *task, bint faulted) noexcept nogil:
     cdef site_t *site = site_at(&engine.text.sites, task.site)
     cdef place_t place
     cdef regs_t regs
@@ -178,7 +178,8 @@ cdef int step_abort(engine_t *engine, task_t *task) noexcept nogil:
     task.flags &= ~<uint32_t>TASK_STEPPING
     place_fill(engine, site, &place)
     fixup_abort(&place, &task.saved, &regs)
-    hit_take_back(engine, task, site)
+    if not faulted:
+        hit_take_back(engine, task, site)
     return <int>regs_set(task.tid, &regs)
 
 
@@ -207,7 +208,7 @@ cdef bint slot_can_finish(engine_t *engine, uint64_t ip) noexcept nogil:
     return site != NULL and plan_can_step(<unsigned int>site.plan)
 
 
-cdef int slot_leave(engine_t *engine, task_t *task, uint64_t ip) noexcept nogil:
+cdef int slot_leave(engine_t *engine, task_t *task, uint64_t ip, bint faulted) noexcept nogil:
     cdef site_t *site = slot_owner(engine, ip)
     cdef place_t place
     cdef access_t access
@@ -226,6 +227,6 @@ cdef int slot_leave(engine_t *engine, task_t *task, uint64_t ip) noexcept nogil:
         return 0
     if access.size:
         access_make(task.tid, &access)
-    if (outcome == RESOLVE_BACK or outcome == RESOLVE_RESTART) and site.state & SITE_LIVE:
+    if (outcome == RESOLVE_BACK or outcome == RESOLVE_RESTART) and site.state & SITE_LIVE and not faulted:
         hit_take_back(engine, task, site)
     return <int>regs_set(task.tid, &regs)

@@ -3,6 +3,6 @@
 from uprobe_core.trace.engine cimport engine_t
 
 # The task at the hit (engine.hit_tid, engine.hit_site) runs its instruction with the original byte put back, while all others
-# stand still, so that none passes unseen. If it faults, its signal is delivered from the site, and the hit is taken back.
+# stand still, so that none passes unseen. If it faults, its signal is delivered from the site.
 # 0 or -errno.
 cdef int step_in_place(engine_t *engine) noexcept nogil

@@ -7,7 +7,6 @@ from uprobe_core.linux.memory cimport memory_write
 from uprobe_core.linux.ptrace cimport ip_get, ip_set, task_cont, task_step
 from uprobe_core.linux.wait cimport SIGTRAP, stop_t, stop_wait_task
 from uprobe_core.patch.sites cimport SITE_ARMED, site_at, site_t
-from uprobe_core.trace.hit cimport hit_take_back
 from uprobe_core.trace.tasks cimport TASK_HELD, task_find, task_t
 from uprobe_core.trace.world cimport world_resume, world_stop
 from uprobe_core.x86.decode cimport insn_decode
@@ -56,8 +55,6 @@ cdef int step_in_place(engine_t *engine) noexcept nogil:
     task.flags &= ~<uint32_t>TASK_HELD
     if status == 0 and stop.status == SIGTRAP:
         status = <int>task_cont(task.tid, 0)
-    elif status == 0:
-        # A fault, or its end: the loop finds the stop as it is.
-        hit_take_back(engine, task, site)
+    # A fault, or its end: the loop finds the stop as it is.
     world_resume(engine)
     return status

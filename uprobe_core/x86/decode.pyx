@@ -168,11 +168,11 @@ cdef int check_registers(const opcode_form_t *form, const opcode_t *opcode, cons
         if rules & RULE_VSIB:
             if reg == index or rules & RULE_VVVV and (vvvv == reg or vvvv == index):
                 return 0
-        elif reg == rm or reg == vvvv or rm == vvvv:
+        elif reg == (rm & 15) or reg == vvvv or (rm & 15) == vvvv:
             return 0
     if rules & RULE_UNIQUE_DEST and (rules & RULE_VVVV and reg == vvvv or is_register and reg == rm):
         return 0
-    if rules & RULE_TILE and ((reg | vvvv) & 8 or is_register and rm & 0x18):
+    if rules & RULE_TILE and ((reg | vvvv) & 8 or is_register and rm & 8):
         return 0
     if form.slots >> SLOT_VVVV & SLOT_MASK and vvvv & 8:
         return 0
@@ -334,7 +334,10 @@ cdef int decode_vector(const uint8_t *code, uint32_t byte_class, uint64_t ip, ui
     out.opcode = opcode.at[0]
     out.opcode_off = <uint8_t>(opcode.at - code)
     modrm = cursor[0]
-    selector = SELECT_MODRM(modrm) | opcode.pp << SELECT_PP | opcode.length << SELECT_L | opcode.rex << SELECT_REXB
+    selector = (
+        SELECT_MODRM(modrm) | opcode.pp << SELECT_PP | opcode.length << SELECT_L | opcode.rex << SELECT_REXB
+        | (options & DECODE_INTEL) << (SELECT_INTEL - 3)
+    )
     entry = find_leaf(opcode_tree[opcode.root + opcode.at[0]], selector, &seen)
     if entry & ENTRY_CHECKED:
         form = &opcode_forms[LEAF_FORM(entry)]
@@ -377,7 +380,7 @@ cdef int decode_uncommon(const uint8_t *code, uint64_t ip, uint32_t options, ins
     modrm = cursor[0]
     selector = (
         SELECT_MODRM(modrm) | opcode.pp << SELECT_PP | opcode.length << SELECT_L | opcode.rex << SELECT_REXB
-        | intel << SELECT_INTEL | mode_32 << SELECT_32
+        | intel << SELECT_INTEL | mode_32 << SELECT_32 | (out.prefixes & PFX_66) << SELECT_66
     )
     entry = find_leaf(opcode_tree[opcode.root + opcode.at[0]], selector, &seen)
     form = &opcode_forms[LEAF_FORM(entry)]
@@ -400,6 +403,8 @@ cdef int decode_uncommon(const uint8_t *code, uint64_t ip, uint32_t options, ins
     if unlikely(opcode.suffix_size):
         out.length += 1
         out.target += 1 if out.attrs & INSN_RIP_RELATIVE else 0
+    if unlikely(form.rules & RULE_FETCHES_TWO and not intel and out.length + 2 > INSN_MAX):
+        return refuse(STATUS_TOO_LONG, INSN_MAX + 1, out)
     # 66 truncates the target of a near branch, 67 an address.
     out.target &= decode_address_mask[address_size if out.attrs & INSN_RIP_RELATIVE else out.operand_size & 15]
     return refuse(status, out.length, out)
@@ -501,10 +506,8 @@ cdef inline uint32_t slot_number(uint32_t slot, uint32_t number, uint32_t bare) 
 cdef inline void idiom_effects(const insn_t *insn, uint32_t idiom, uint32_t same, effects_t *out) noexcept nogil:
     """What depends on the operands themselves. same: ModRM names one register twice."""
     cdef uint32_t size = insn.operand_size, count
-    if idiom == IDIOM_SHIFT or idiom == IDIOM_ROTATE_CARRY:
+    if idiom == IDIOM_SHIFT:
         count = <uint32_t>insn.imm & (63 if size == 8 else 31)
-        if idiom == IDIOM_ROTATE_CARRY and size <= 2:
-            count %= 8 * size + 1
         if count == 0:
             out.flags_read = out.flags_written = out.flags_undefined = 0
         elif count == 1:

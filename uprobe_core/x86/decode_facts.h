@@ -134,7 +134,6 @@ static const uint8_t decode_operand_size[SIZE_CLASSES][32] = {
     [SIZE_D64] = BOTH((8, 2, 8, 8), (4, 2, 4, 2)),
     [SIZE_F64] = BOTH((8, 8, 8, 8), (4, 4, 4, 4)),
     [SIZE_NEAR] = MODES(COLUMNS(8, 2, 8, 8), COLUMNS(8, 8, 8, 8), COLUMNS(4, 2, 4, 2)),
-    [SIZE_XBEGIN] = BOTH((8, 8, 8, 8), (4, 2, 4, 2)),
 };
 
 /* Bytes of all immediates, and where the value of the first comes from. */

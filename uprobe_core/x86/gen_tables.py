@@ -26,6 +26,7 @@ FIELDS = {
     "rexb": ("SELECT_REXB", 2, False),
     "rexr": ("SELECT_REXR", 2, False),
     "vendor": ("SELECT_INTEL", 2, False),
+    "p66": ("SELECT_66", 2, False),
     "mode": ("SELECT_32", 2, False),
 }
 # Bytes that are no opcode of their own where an opcode may stand: prefixes, escapes, VEX, EVEX, XOP, REX2.
@@ -42,7 +43,6 @@ SIZES = {
 }  # fmt: skip
 SIZE_WORDS = {
     "b": "SIZE_B", "y": "SIZE_Y", "z": "SIZE_Z", "d64": "SIZE_D64", "f64": "SIZE_F64", "near": "SIZE_NEAR",
-    "xbegin": "SIZE_XBEGIN",
 }
 ATTRIBUTES = {
     "privileged": "INSN_PRIVILEGED", "io": "INSN_PRIVILEGED", "serialising": "INSN_SERIALISING",
@@ -53,8 +53,9 @@ ATTRIBUTES = {
 RULES = {
     "lock": "RULE_LOCK", "lock-amd": "RULE_LOCK_AMD", "rep": "RULE_REP", "anymod": "RULE_ANYMOD",
     "unique": "RULE_UNIQUE", "unique-dest": "RULE_UNIQUE_DEST", "vendor-w": "RULE_VENDOR_W",
+    "fetches-two": "RULE_FETCHES_TWO",
 }  # fmt: skip
-IDIOMS = {"zero": "IDIOM_ZERO", "carry-only": "IDIOM_CARRY", "shift": "IDIOM_SHIFT", "rotate-carry": "IDIOM_ROTATE_CARRY"}
+IDIOMS = {"zero": "IDIOM_ZERO", "carry-only": "IDIOM_CARRY", "shift": "IDIOM_SHIFT"}
 WORDS = {*SIZE_WORDS, *ATTRIBUTES, *RULES, *IDIOMS, "no64", "only64", "amd", "intel", "locked", "hint", "bitstring"}
 IMMEDIATES = {
     "ib": "IMM_UB", "iw": "IMM_UW", "iz": "IMM_Z", "iv": "IMM_V", "id": "IMM_D", "iw ib": "IMM_ENTER", "cp": "IMM_FAR",

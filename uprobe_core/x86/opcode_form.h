@@ -21,6 +21,7 @@
 #define SELECT_W 14
 #define SELECT_INTEL 15
 #define SELECT_32 16   /* 32-bit mode */
+#define SELECT_66 17   /* beside F2 or F3 */
 
 /* Bits 0 to 8 of a selector. */
 #define SELECT_MODRM(modrm) (((modrm) & 63) | ((modrm) >= 0xc0) << SELECT_MOD)
@@ -58,7 +59,6 @@ enum size_class {
     SIZE_D64,  /* as V, 64 by default in 64-bit mode */
     SIZE_F64,  /* always 64 in 64-bit mode */
     SIZE_NEAR, /* D64 on AMD; Intel ignores 66 on near branches in 64-bit mode (SDM vol. 2, "CALL", "Jcc") */
-    SIZE_XBEGIN, /* F64, of the target's address: 66 truncates it outside 64-bit mode only */
     SIZE_L,    /* the vector length */
     SIZE_CLASSES
 };
@@ -85,7 +85,8 @@ enum form_rule {
     RULE_MASK_REQUIRED = 1 << 11,
     RULE_ZEROING = 1 << 12,     /* EVEX.z may be set */
     RULE_TILE = 1 << 13,        /* the register operands are tiles: there are eight */
-    RULE_VENDOR_W = 1 << 14     /* vendors disagree under REX.W */
+    RULE_VENDOR_W = 1 << 14,    /* vendors disagree under REX.W */
+    RULE_FETCHES_TWO = 1 << 15  /* AMD fetches two bytes more before it raises #UD */
 };
 
 /* A register named by the encoding and what becomes of it. Three slots: ModRM.reg, ModRM.rm or the opcode's low bits,
@@ -115,7 +116,6 @@ enum form_idiom {
     IDIOM_ZERO,      /* xor, sub: with the same register twice, a constant */
     IDIOM_CARRY,     /* sbb: with the same register twice, CF spread out */
     IDIOM_SHIFT,     /* by an immediate: a count of 0 leaves the flags alone */
-    IDIOM_ROTATE_CARRY, /* alike; the count is taken modulo 9 or 17 for 8 or 16 bits */
     IDIOM_IGNORED,   /* nops: the operands are not even looked at */
     IDIOM_NAME       /* the mnemonic goes by address size */
 };

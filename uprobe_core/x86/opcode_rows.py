@@ -17,7 +17,7 @@ GPR_NAMES = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
 FLAG_LETTERS = "OSZAPCDITNX"
 
 # The dimensions that select among the rows of one opcode, and the set of all values of each, as a bit mask.
-UNIVERSE = {"mode": 3, "vendor": 3, "mod": 3, "reg": 0xFF, "rm": 0xFF, "pp": 0xF, "w": 3, "l": 0xF, "rexr": 3, "rexb": 3}
+UNIVERSE = {"mode": 3, "vendor": 3, "mod": 3, "reg": 0xFF, "rm": 0xFF, "pp": 0xF, "w": 3, "l": 0xF, "rexr": 3, "rexb": 3, "p66": 3}
 PREFIX_SETS = {"NP": 0b0001, "66": 0b0010, "F3": 0b0100, "F2": 0b1000, "NFx": 0b0011}
 LENGTHS = {"LIG": 0xF, "LZ": 1, "L0": 1, "L1": 2, "128": 1, "256": 2, "512": 4}
 
@@ -101,11 +101,13 @@ class Row:
 def parse_encoding(row: Row, text: str) -> None:
     """Fills map, opcodes, keys and immediates from the first column."""
     words = text.split()
-    while words and (words[0] in PREFIX_SETS or words[0].startswith("REX.")) and len(words) > 1:
+    while words and (words[0] in {*PREFIX_SETS, "N66"} or words[0].startswith("REX.")) and len(words) > 1:
         word = words.pop(0)
         if word in PREFIX_SETS:
             row.prefix = word
             row.keys["pp"] = PREFIX_SETS[word]
+        elif word == "N66":
+            row.keys["p66"] = 1
         elif word == "REX.W":
             row.keys["w"] = 2
         else:

@@ -50,6 +50,7 @@ cdef extern from "opcode_form.h" nogil:
         SELECT_W
         SELECT_INTEL
         SELECT_32
+        SELECT_66
         RULE_LOCK
         RULE_LOCK_AMD
         RULE_REP
@@ -65,6 +66,7 @@ cdef extern from "opcode_form.h" nogil:
         RULE_ZEROING
         RULE_TILE
         RULE_VENDOR_W
+        RULE_FETCHES_TWO
         SLOT_GPR
         SLOT_BYTE
         SLOT_READ
@@ -82,7 +84,6 @@ cdef extern from "opcode_form.h" nogil:
         IDIOM_ZERO
         IDIOM_CARRY
         IDIOM_SHIFT
-        IDIOM_ROTATE_CARRY
         IDIOM_IGNORED
         IDIOM_NAME
         ROUNDING_NONE
