@@ -142,9 +142,10 @@ def flag_masks(row: Row) -> tuple[int, int, int]:
 def form_attributes(row: Row) -> str:
     """enum insn_attr that hold for every instance of the row."""
     bits = [ATTRIBUTES[word] for word in row.attributes if word in ATTRIBUTES]
-    if any(VECTOR_REGISTERS.match(operand.registers) for operand in row.operands) or row.form != "ENC_LEGACY":
-        if not all(operand.is_gpr for operand in row.operands) or not row.operands:
-            bits.append("INSN_VECTOR")
+    vectors = any(VECTOR_REGISTERS.match(operand.registers) for operand in row.operands)
+    general = row.operands and all(operand.is_gpr for operand in row.operands)
+    if (vectors or row.form != "ENC_LEGACY") and not general:
+        bits.append("INSN_VECTOR")
     memory = row.implicit.get("mem", "")
     bits += ["INSN_MEM_READ"] if "r" in memory else []
     bits += ["INSN_MEM_WRITE"] if "w" in memory else []
@@ -215,6 +216,7 @@ class Pool:
     """Distinct values, numbered in the order in which they came."""
 
     def __init__(self) -> None:
+        """None yet."""
         self.values: list = []
         self.numbers: dict = {}
 
@@ -230,6 +232,7 @@ class Tables:
     """Everything that goes into the header."""
 
     def __init__(self, rows: list[Row]) -> None:
+        """Made of all rows of the opcode table, in their order."""
         self.rows = rows
         self.tree: list[str] = ["ENTRY_NONE"]  # offset 0 is no node: NO_ROOT
         self.nodes: dict[tuple[str, ...], int] = {}
@@ -293,7 +296,7 @@ class Tables:
         return len(self.tree)
 
     def plan(self, indices: tuple[int, ...], box: tuple[tuple[str, int], ...]) -> tuple[int, str | int | None]:
-        """Cost in entries of resolving these rows in this box, and the dimension to split on or the row that remains."""
+        """Cost in entries of resolving these rows in this box; the dimension to split on, or the row that remains."""
         return self._plan(indices, box)
 
     @cache  # noqa: B019 (one Tables lives as long as the program)
@@ -335,7 +338,9 @@ class Tables:
         shift, count, modrm = FIELDS[choice]
         space = dict(box)
         entries = tuple(
-            self.entry(indices, tuple({**space, choice: 1 << value}.items())) if space[choice] >> value & 1 else "ENTRY_NONE"
+            self.entry(indices, tuple({**space, choice: 1 << value}.items()))
+            if space[choice] >> value & 1
+            else "ENTRY_NONE"
             for value in range(count)
         )
         offset = self.place(entries)

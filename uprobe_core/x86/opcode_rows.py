@@ -18,7 +18,8 @@ FLAG_LETTERS = "OSZAPCDITNX"
 
 # The dimensions that select among the rows of one opcode, and the set of all values of each, as a bit mask.
 UNIVERSE = {
-    "mode": 3, "vendor": 3, "mod": 3, "reg": 0xFF, "rm": 0xFF, "pp": 0xF, "w": 3, "l": 0xF, "rexr": 3, "rexb": 3, "p66": 3
+    "mode": 3, "vendor": 3, "mod": 3, "reg": 0xFF, "rm": 0xFF, "pp": 0xF, "w": 3, "l": 0xF, "rexr": 3, "rexb": 3,
+    "p66": 3,
 }  # fmt: skip
 PREFIX_SETS = {"NP": 0b0001, "66": 0b0010, "F3": 0b0100, "F2": 0b1000, "NFx": 0b0011}
 LENGTHS = {"LIG": 0xF, "LZ": 1, "L0": 1, "L1": 2, "128": 1, "256": 2, "512": 4}
