@@ -19,14 +19,14 @@ from pathlib import Path
 SECONDS = 3
 CALLS = 8
 WORKLOAD = Path(__file__).with_name("workload.py")
-# Module (the start of its file name), function, and the formats of its arguments.
+# Module (the start of its file name; empty: whichever has it), function, and the formats of its arguments.
 COUNTED = [
     ("libc.so", "malloc"),
     ("libcrypto", "EVP_Digest*"),
     ("libsqlite3", "sqlite3_step"),
     ("libsqlite3", "sqlite3_bind_*"),
     ("libz", "deflate"),
-    ("python", "PyUnicode_New"),
+    ("", "PyUnicode_New"),
 ]
 TRACED = [
     ("libsqlite3", "sqlite3_bind_text(%p, %d, %s, %d)"),
@@ -100,14 +100,10 @@ class Workload:
 
     def spec(self, module: str, function: str) -> str | None:
         """The place as the command takes it, None if no such module is loaded."""
+        if not module:
+            return function
         names = {Path(path).name for path in self.modules().values()}
-        starts = ("libpython", "python") if module == "python" else (module,)
-        for start in starts:
-            for name in sorted(names):
-                if name.startswith(start):
-                    stem = name.partition(".so")[0] if ".so" in name else name
-                    return f"{stem}:{function}"
-        return None
+        return next((f"{name.partition('.so')[0]}:{function}" for name in names if name.startswith(module)), None)
 
 
 @contextmanager

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from uprobes.errors import SandboxError
 from uprobes.selftest.hard import HARD
 from uprobes.selftest.judge import AccessError, Judge
 from uprobes.selftest.registers import register_get, register_set
-from uprobes.selftest.sandbox import DATA_VADDR, PAGE, SITE_IP, SLOTS, Sandbox, SandboxError
+from uprobes.selftest.sandbox import DATA_VADDR, PAGE, SITE_IP, SLOTS, Sandbox
 from uprobes.selftest.state import StateMaker
 
 SITE_PAGE = SITE_IP // PAGE * PAGE

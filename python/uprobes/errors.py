@@ -274,6 +274,10 @@ class PredicateError(UprobeError, ValueError):
         self.position = position
 
 
+class SandboxError(UprobeError, RuntimeError):
+    """The self-test's child process cannot be made, or was lost; the message says at what."""
+
+
 EXIT_CODES: Final[dict[type[BaseException], int]] = {
     SpecError: EXIT_USAGE,
     PredicateError: EXIT_USAGE,

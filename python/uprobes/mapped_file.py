@@ -7,6 +7,7 @@ What no file can be opened for (deleted, anonymous, the vDSO) is read from the p
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from uprobes.errors import NotPermitted, TargetGone
@@ -30,13 +31,16 @@ def open_mapped_file(process: ProcDirectory, mapping: Mapping) -> int | None:
     """
     if not mapping.is_file:
         return None
+    shown = f"map_files/{mapping.start:x}-{mapping.end:x}"
     try:  # cannot be wrong, but needs CAP_CHECKPOINT_RESTORE
-        return process.open(f"map_files/{mapping.start:x}-{mapping.end:x}")
+        return process.open(shown) if _is_regular(process, shown) else None
     except OSError:
         pass
     for name in ("exe", f"root{mapping.name}"):
         try:
             if name == "exe" and process.link(name).removesuffix(DELETED) != mapping.name:
+                continue
+            if not _is_regular(process, name):
                 continue
             descriptor = process.open(name)
         except OSError:
@@ -45,6 +49,11 @@ def open_mapped_file(process: ProcDirectory, mapping: Mapping) -> int | None:
             return descriptor
         os.close(descriptor)
     return None
+
+
+def _is_regular(process: ProcDirectory, name: str) -> bool:
+    """Whether opening it has no effects: a mapped device may do anything."""
+    return stat.S_ISREG(process.stat(name).st_mode)
 
 
 def _is_same_file(process: ProcDirectory, descriptor: int, mapping: Mapping) -> bool:

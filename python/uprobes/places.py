@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
     from uprobes.module import Module
     from uprobes.place import Place
+    from uprobes.refusal import Refusal
     from uprobes.symbols.functions import FunctionIndex
 
 
 class Places(Sequence["Place"]):
     """Places by rising address, each once.
 
-    `vaddrs` are their addresses; `starts`, one each, where decoding may begin (0: nothing vouches for a start).
+    `vaddrs` are their addresses; `starts`, one each, where decoding may begin (0: nothing vouches for a start);
+    `refusals`, by index, are of those that their files forbid.
     """
 
     def __init__(self, found: Iterable[Place], addresses: Iterable[int], modules: Sequence[Module]) -> None:
@@ -29,6 +31,7 @@ class Places(Sequence["Place"]):
         self._described = {place.vaddr: place for place in found}
         self.vaddrs = array("Q", sorted({*self._described, *addresses}))
         self.starts = array("Q", bytes(8 * len(self.vaddrs)))
+        self.refusals: dict[int, Refusal] = {}
         for module in modules:
             self._find_starts(module)
         for vaddr, place in self._described.items():
@@ -42,7 +45,15 @@ class Places(Sequence["Place"]):
                 vaddr not in self._described for vaddr in self.vaddrs[first:last]
             ):
                 self._search(module, module.binary.functions, first, last)
+            if first < last:
+                self._forbid(module)
         module.close()
+
+    def _forbid(self, module: Module) -> None:
+        for start, end, refusal in module.binary.forbidden:
+            first = bisect_left(self.vaddrs, module.address_of(start))
+            last = bisect_left(self.vaddrs, module.address_of(end))
+            self.refusals.update(dict.fromkeys(range(first, last), refusal))
 
     def _search(self, module: Module, functions: FunctionIndex, first: int, last: int) -> None:
         vaddrs = self.vaddrs

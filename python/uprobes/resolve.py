@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from uprobes.errors import AmbiguousSymbol, ModuleNotFound, SymbolNotFound
+from uprobes.errors import AmbiguousSymbol, ModuleNotFound, SymbolNotFound, UprobeError
 from uprobes.ifunc import find_implementations
 from uprobes.module import VDSO
 from uprobes.place import Place
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 SHOWN: Final = 8
 """Module names worth showing when none is near."""
 
+_one_at_a_time = threading.RLock()
+"""Files are shared by all modules that are the same, and read lazily."""
+
 
 def resolve(spec: ProbeSpec, modules: Sequence[Module], pid: int) -> list[Place]:
     """Every place in process `pid` that `spec` stands for, by address, each once.
@@ -34,13 +38,19 @@ def resolve(spec: ProbeSpec, modules: Sequence[Module], pid: int) -> list[Place]
 
     A function that the loader chooses (an IFUNC, as memcpy) is where the one is that it chose for this process.
     """
-    try:
-        if spec.module is None and spec.address is not None:
-            return _at_address(spec.address, spec.provider, modules)
-        return _resolve(spec, modules, pid)
-    finally:
-        for module in modules:
-            module.close()
+    with _one_at_a_time:
+        try:
+            if spec.module is None and spec.address is not None:
+                return _at_address(spec.address, spec.provider, modules)
+            return _resolve(spec, modules, pid)
+        except OSError as error:
+            if isinstance(error, UprobeError):
+                raise
+            name = str(error.filename or spec.module or spec)
+            raise ModuleNotFound(name, pid=pid, fact=f"its file cannot be read: {error.strerror or error}") from error
+        finally:
+            for module in modules:
+                module.close()
 
 
 def describe(address: int, modules: Sequence[Module]) -> Place:

@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
-from uprobe_core.abi import plan_place, probe_mode, rip_strategy
+from uprobe_core.abi import SLOT_SIZE, plan_place, probe_mode, rip_strategy
 from uprobe_core.status import status as core_status
 from uprobes.areas import REACH, Areas
 from uprobes.boundaries import find_boundaries
@@ -32,6 +32,9 @@ STRATEGIES = {
     "segment": rip_strategy.RIP_SEGMENT,
     "displacement": rip_strategy.RIP_DISPLACEMENT,
 }
+# What slots may be had, as enum plan_reach of the core counts: near ones too, any but near, none.
+REACH_NEAR = 1
+REACH_NONE = -1
 
 
 class Insertion(NamedTuple):
@@ -76,9 +79,11 @@ class SiteTable:
                 last = bisect_left(places.vaddrs, mapping.end)
                 image = read_image(self._pid, mapping)
                 sound = find_boundaries(places, first, last, mapping, image, refusals)
+                if places.refusals:
+                    sound = [index for index in sound if index not in places.refusals]
                 _Batch(self, mapping, image, mode, strategy).insert(places, sound, numbers, refusals)
             first = last
-        return Insertion(numbers, refusals)
+        return Insertion(numbers, refusals | places.refusals)
 
     # ---- arming
 
@@ -170,49 +175,50 @@ class _Batch:
         self, places: Places, indices: Sequence[int], numbers: array[int], refusals: dict[int, Refusal]
     ) -> None:
         """Insert the places with these indices; their engine numbers, or refusals, go to where the others are."""
-        near = True
+        reach = REACH_NEAR
         while indices:
             vaddrs = array("Q", (places.vaddrs[index] for index in indices))
             made = array("I", bytes(4 * len(vaddrs)))
             problems = self._tracer.insert(
-                vaddrs, made, self._mode, self._strategy, near, self._image, self._mapping.start
+                vaddrs, made, self._mode, self._strategy, reach, self._image, self._mapping.start
             )
             for index, number in zip(indices, made, strict=True):
                 numbers[index] = number
             waiting = []
             needs: list[tuple[int, int, int]] = []
-            for position, status, refusal, where, reach in problems:
+            for position, status, refusal, where, reached in problems:
                 if status == core_status.STATUS_REFUSED:
                     refusals[indices[position]] = Refusal(refusal)
                 elif status == core_status.STATUS_NO_ROOM:
                     waiting.append(indices[position])
-                    needs.append((vaddrs[position], reach, where))
+                    needs.append((vaddrs[position], reached, where))
                 else:
                     raise OSError(-status, f"cannot insert a site at {vaddrs[position]:#x}")
-            if waiting and not self._make_room(needs, near):
-                near = False
+            if waiting and not self._make_room(needs):
+                # Without near slots first; then without any, which leaves what can be emulated.
+                if reach == REACH_NONE:
+                    raise NoRoom(SLOT_SIZE)
+                reach -= 1
             indices = waiting
 
-    def _make_room(self, needs: list[tuple[int, int, int]], near: bool) -> bool:
-        """Free or make slots for those that were missing. False: nothing near can be had, plan without it."""
+    def _make_room(self, needs: list[tuple[int, int, int]]) -> bool:
+        """Free or make slots for those that were missing. False: there is no room, plan with less."""
         if self._table.reclaim():
             return True
         anywhere = sum(1 for need in needs if need[2] == plan_place.PLACE_ANY)
         close = [(vaddr, reach) for vaddr, reach, place in needs if place == plan_place.PLACE_NEAR]
         below = [vaddr for vaddr, _, place in needs if place == plan_place.PLACE_BELOW]
-        if anywhere:
-            self._areas.make_anywhere(anywhere)
-        if below:
-            self._areas.make_near(0, min(below), len(below))
-        if close:
-            low = max(0, *(max(pair) - REACH for pair in close))
-            high = min(min(pair) + REACH for pair in close)
-            try:
+        try:
+            if close:
+                low = max(0, *(max(pair) - REACH for pair in close))
+                high = min(min(pair) + REACH for pair in close)
                 self._areas.make_near(low, high, len(close))
-            except NoRoom:
-                if not near:
-                    raise
-                return False
+            if below:
+                self._areas.make_near(0, min(below), len(below))
+            if anywhere:
+                self._areas.make_anywhere(anywhere)
+        except NoRoom:
+            return False
         return True
 
 

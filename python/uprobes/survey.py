@@ -38,9 +38,12 @@ class Survey:
     def lines(self) -> list[str]:
         """Counts and shares, the largest first."""
         total = max(self.instructions, 1)
-        rows = [(count, kind_name(kind, "a register")) for kind, count in self.kinds.items()]
-        rows += [(count, f"refused: {refusal.sentence}") for refusal, count in self.refused.items()]
-        return [f"{count:9}  {100 * count / total:8.4f} %  {text}" for count, text in sorted(rows, reverse=True)]
+        rows: Counter[str] = Counter()
+        for kind, count in self.kinds.items():
+            rows[kind_name(kind, "a register")] += count
+        for refusal, count in self.refused.items():
+            rows[f"refused: {refusal.sentence}"] += count
+        return [f"{count:9}  {100 * count / total:8.4f} %  {text}" for text, count in rows.most_common()]
 
 
 def survey_code(pieces: Iterable[tuple[int, bytes]], *, mode: str = "auto", reach: str = "near") -> Survey:

@@ -101,3 +101,17 @@ def test_removed_and_disabled_probes_leave_the_text(victim):
         hot.order(10)
         hot.wait_line("ns")
     assert hot.finish()["hot"] == 30
+
+
+def test_reader_that_does_not_read_holds_nothing_up(victim):
+    """A pager shows its first page and waits; the traced program goes on, and is let go when it should be."""
+    spin = victim("spin")
+    before = executable_text(spin.pid)
+    command = start_command("trace", "-p", spin.pid, "-n", 5000, "spin:work(%lu)")
+    wait_until(lambda: executable_text(spin.pid) != before, "the probe is in")
+    wait_until(lambda: executable_text(spin.pid) == before, "the probe is out")
+    assert tracer_pid(spin.pid) == 0
+    out, err = command.communicate(timeout=60)
+    assert command.returncode == 0, err
+    assert len(out) > 65536, "the pipe was not full"
+    spin.finish()

@@ -43,7 +43,7 @@ def use(damaged):
             lambda: binary.elf.build_id,
             lambda: binary.debug_file,
             lambda: binary.functions.starts(),
-            lambda: binary.restartable_sequences,
+            lambda: binary.refusal_at(0x1139),
         ):
             with suppress(UprobeError):
                 ask()

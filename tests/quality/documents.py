@@ -43,13 +43,17 @@ class Shown(NamedTuple):
 
 
 def commands() -> list[Shown]:
-    """Every command of every console block."""
+    """Every command of every console block; its output goes on to an empty line."""
     found: list[Shown] = []
     for block in blocks("console"):
+        output: list[str] = []
         for offset, line in enumerate(block.text.splitlines()):
             if line.startswith("$ "):
+                output = []
                 words = shlex.split(line[2:], comments=True)
-                found.append(Shown(block.document, block.line + offset, words, []))
-            elif found:
-                found[-1].output.append(line)
+                found.append(Shown(block.document, block.line + offset, words, output))
+            elif line:
+                output.append(line)
+            else:
+                output = []
     return found

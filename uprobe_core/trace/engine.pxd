@@ -15,6 +15,7 @@ cdef enum loop_event:
     LOOP_EXEC      # the target executed another program: all sites are gone
     LOOP_ENDED     # the target ended: exit_code, exit_signal
     LOOP_AREA      # an arena is gone from the target; whoever ran into the gap stands at its site again
+    LOOP_IN_PLACE  # the task at the hit must run its instruction in place
     LOOP_ORPHANED  # the host died
 
 ctypedef struct engine_t:
@@ -26,7 +27,7 @@ ctypedef struct engine_t:
     tasks_t tasks
     twin_t twin
     uint64_t unmap_gadget # a `syscall` in the target outside all arenas, for unmapping them at the end; 0: none known
-    # the hit that waits for its callback
+    # the hit being served, or waiting for its callback
     pid_t hit_tid
     uint32_t hit_site
     regs_t hit_regs

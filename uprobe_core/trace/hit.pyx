@@ -3,17 +3,17 @@
 from libc.stdint cimport uint32_t, uint64_t
 from posix.types cimport pid_t
 
-from uprobe_core.abi cimport FIX_IP, regs_t
+from uprobe_core.abi cimport FIX_IP, PLAN_ONE_STOP, WAY_IN_PLACE, regs_t
 from uprobe_core.linux.memory cimport memory_load, memory_store
 from uprobe_core.linux.ptrace cimport ip_get, ip_set, regs_get, regs_set, task_cont, task_step
 from uprobe_core.patch.arenas cimport slot_at, slot_vaddr
 from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SITE_STEP, SLOT_NONE, site_at, site_t
 from uprobe_core.trace.deferral cimport signal_catch_up
-from uprobe_core.trace.engine cimport LOOP_HIT
+from uprobe_core.trace.engine cimport LOOP_HIT, LOOP_IN_PLACE
 from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_REPLAY, TASK_STEPPING
 from uprobe_core.x86.emulate cimport emulate, emulate_ip, plan_can_step, plan_sets_ip
 from uprobe_core.x86.fixup cimport (
-    FIXUP_AGAIN, FIXUP_DONE, FIXUP_IP, FIXUP_READ, access_t, fixup_abort, fixup_begin, fixup_finish, place_t,
+    FIXUP_AGAIN, FIXUP_DONE, FIXUP_FAULTS, FIXUP_IP, FIXUP_READ, access_t, fixup_abort, fixup_begin, fixup_finish, place_t,
 )
 from uprobe_core.x86.resolve cimport RESOLVE_BACK, RESOLVE_FAILED, RESOLVE_RESTART, slot_resolve
 
@@ -46,7 +46,6 @@ cdef int hit_serve(engine_t *engine, task_t *task, site_t *site) noexcept nogil:
             return <int>status
         site.hits += 1
         engine.hit_regs.rip = site.vaddr
-        engine.hit_tid = task.tid
         return LOOP_HIT
     site.hits += 1
     task.flags &= ~<uint32_t>TASK_REPLAY
@@ -72,10 +71,13 @@ cdef int hit_emulate(task_t *task, const place_t *place, regs_t *regs) noexcept 
         return <int>ip_set(task.tid, regs.rip)
     if status == 0 and outcome == FIXUP_DONE and access.size:
         status = access_make(task.tid, &access)
-    if status < 0 and place.slot_ip:
+    if (status < 0 or outcome == FIXUP_FAULTS) and place.slot_ip:
         before.rip = place.slot_ip
         return <int>regs_set(task.tid, &before)
-    return <int>(status if status < 0 else regs_set(task.tid, regs))
+    if status < 0:
+        regs_set(task.tid, &before)
+        return LOOP_IN_PLACE
+    return <int>regs_set(task.tid, regs)
 
 
 cdef int step_begin(task_t *task, const place_t *place, regs_t *regs) noexcept nogil:
@@ -112,6 +114,9 @@ cdef int hit_resume(engine_t *engine, task_t *task, site_t *site, regs_t *regs) 
         else:
             regs.rip = emulate_ip(&place)
             status = regs_set(task.tid, regs)
+    elif site.plan == (PLAN_ONE_STOP | WAY_IN_PLACE):
+        status = 0 if regs == NULL else regs_set(task.tid, regs)
+        return <int>status if status < 0 else LOOP_IN_PLACE
     elif site.state & SITE_STEP:
         return step_begin(task, &place, regs)
     else:
@@ -121,7 +126,7 @@ cdef int hit_resume(engine_t *engine, task_t *task, site_t *site, regs_t *regs) 
             regs.rip = site.vaddr
         if status == 0:
             status = hit_emulate(task, &place, regs)
-    return <int>(status if status < 0 else task_cont(task.tid, 0))
+    return <int>(task_cont(task.tid, 0) if status == 0 else status)
 
 
 cdef inline int step_end(engine_t *engine, task_t *task) noexcept nogil:
@@ -163,7 +168,7 @@ cdef int step_finish(engine_t *engine, task_t *task) noexcept nogil:
     return <int>status if status < 0 else step_end(engine, task)
 
 
-cdef int step_abort(engine_t *engine, task_t *task) noexcept nogil:
+cdef int step_abort(engine_t *engine, task_t *task, bint faulted) noexcept nogil:
     cdef site_t *site = site_at(&engine.text.sites, task.site)
     cdef place_t place
     cdef regs_t regs
@@ -173,12 +178,12 @@ cdef int step_abort(engine_t *engine, task_t *task) noexcept nogil:
     task.flags &= ~<uint32_t>TASK_STEPPING
     place_fill(engine, site, &place)
     fixup_abort(&place, &task.saved, &regs)
-    hit_take_back(engine, task, site)
+    if not faulted:
+        hit_take_back(engine, task, site)
     return <int>regs_set(task.tid, &regs)
 
 
 cdef void hit_take_back(engine_t *engine, task_t *task, site_t *site) noexcept nogil:
-    """The thread is in front of the site again and will hit it once more: that hit is this one."""
     site.hits -= 1
     engine.replayed += 1
     task.taken_back += 1
@@ -203,7 +208,7 @@ cdef bint slot_can_finish(engine_t *engine, uint64_t ip) noexcept nogil:
     return site != NULL and plan_can_step(<unsigned int>site.plan)
 
 
-cdef int slot_leave(engine_t *engine, task_t *task, uint64_t ip) noexcept nogil:
+cdef int slot_leave(engine_t *engine, task_t *task, uint64_t ip, bint faulted) noexcept nogil:
     cdef site_t *site = slot_owner(engine, ip)
     cdef place_t place
     cdef access_t access
@@ -222,6 +227,6 @@ cdef int slot_leave(engine_t *engine, task_t *task, uint64_t ip) noexcept nogil:
         return 0
     if access.size:
         access_make(task.tid, &access)
-    if (outcome == RESOLVE_BACK or outcome == RESOLVE_RESTART) and site.state & SITE_LIVE:
+    if (outcome == RESOLVE_BACK or outcome == RESOLVE_RESTART) and site.state & SITE_LIVE and not faulted:
         hit_take_back(engine, task, site)
     return <int>regs_set(task.tid, &regs)

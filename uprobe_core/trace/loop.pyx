@@ -80,22 +80,31 @@ cdef bint signal_is_of_gap(engine_t *engine, pid_t tid, int signal, uint64_t ip)
             and info.si_code > 0 and <uint64_t>info.si_addr == ip)
 
 
+cdef bint signal_is_fault(pid_t tid, int signal) noexcept nogil:
+    """Whether the signal is what the instruction itself did, and not sent by anybody."""
+    cdef siginfo_t info
+    if not (signal == SIGILL or signal == SIGFPE or signal == SIGTRAP or signal == SIGSEGV or signal == SIGBUS):
+        return False
+    return siginfo_get(tid, &info) == 0 and info.si_code > 0
+
+
 cdef int signal_deliver(engine_t *engine, task_t *task, int signal) noexcept nogil:
     """Passes a signal on. A handler, an unwinder or a core dump must not see a slot's address."""
     cdef siginfo_t info
     cdef uint64_t ip = 0
     cdef long status
-    cdef bint gap
+    cdef bint gap, faulted
     if engine.text.arenas.count:
         status = ip_get(task.tid, &ip)
         gap = status == 0 and signal_is_of_gap(engine, task.tid, signal, ip)
         if status == 0 and slot_can_finish(engine, ip) and signal_can_wait(task, signal):
             return signal_put_off(engine, task, signal)
         signal_give_back(engine, task)
+        faulted = not gap and signal_is_fault(task.tid, signal)
         if status == 0 and task.flags & TASK_STEPPING:
-            status = step_abort(engine, task)
+            status = step_abort(engine, task, faulted)
         elif status == 0 and slot_at(&engine.text.arenas, ip) != SLOT_NONE:
-            status = slot_leave(engine, task, ip)
+            status = slot_leave(engine, task, ip, faulted)
         if status < 0:
             return <int>status
         if gap:
@@ -105,9 +114,9 @@ cdef int signal_deliver(engine_t *engine, task_t *task, int signal) noexcept nog
             return <int>(status if status < 0 else LOOP_AREA)
         # SIGILL, SIGFPE and SIGTRAP report the instruction's address (SIGSEGV and SIGBUS the operand's, which may be
         # the instruction's own).
-        if signal == SIGILL or signal == SIGFPE or signal == SIGTRAP or signal == SIGSEGV or signal == SIGBUS:
+        if faulted:
             status = siginfo_get(task.tid, &info)
-            if status == 0 and info.si_code > 0 and slot_at(&engine.text.arenas, <uint64_t>info.si_addr) != SLOT_NONE:
+            if status == 0 and slot_at(&engine.text.arenas, <uint64_t>info.si_addr) != SLOT_NONE:
                 status = ip_get(task.tid, &ip)
                 info.si_addr = <void *>ip
                 status = siginfo_set(task.tid, &info)
@@ -137,7 +146,7 @@ cdef int trap_serve(engine_t *engine, task_t *task) noexcept nogil:
     if status < 0:
         return <int>status
     if task.flags & TASK_DEFERRING:
-        status = slot_leave(engine, task, ip)
+        status = slot_leave(engine, task, ip, False)
         return <int>status if status < 0 else signal_catch_up(engine, task)
     number = site_find(&engine.text.sites, ip - 1)
     if number == SITE_NONE:
@@ -148,6 +157,7 @@ cdef int trap_serve(engine_t *engine, task_t *task) noexcept nogil:
         if site.length == 1 and (siginfo_get(task.tid, &info) < 0 or info.si_code != SI_KERNEL):
             return signal_deliver(engine, task, SIGTRAP)
         engine.hit_site = number
+        engine.hit_tid = task.tid
         return hit_serve(engine, task, site)
     if trap_is_ours(engine, task, ip):
         status = ip_set(task.tid, ip - 1)

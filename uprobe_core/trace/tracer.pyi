@@ -22,7 +22,7 @@ class Tracer:
         numbers: array[int],
         mode: int,
         strategy: int,
-        near: bool,
+        near: int,
         image: bytes | memoryview,
         image_vaddr: int,
     ) -> list[tuple[int, int, int, int, int]]: ...

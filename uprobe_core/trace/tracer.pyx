@@ -26,9 +26,10 @@ from uprobe_core.patch.text cimport (
 )
 from uprobe_core.status cimport STATUS_OK
 from uprobe_core.trace.engine cimport (
-    LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_NONE, LOOP_ORPHANED, engine_t,
+    LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_IN_PLACE, LOOP_NONE, LOOP_ORPHANED, engine_t,
 )
 from uprobe_core.trace.hit cimport hit_resume
+from uprobe_core.trace.in_place cimport step_in_place
 from uprobe_core.trace.loop cimport loop_run
 from uprobe_core.trace.start cimport target_go, target_run_to
 from uprobe_core.trace.tasks cimport task_find, task_t, tasks_drop, tasks_make
@@ -78,7 +79,13 @@ cdef int order_seize(void *argument) noexcept nogil:
 
 
 cdef int order_run(void *argument) noexcept nogil:
-    return loop_run((<order_t *>argument).engine)
+    cdef engine_t *engine = (<order_t *>argument).engine
+    cdef int status = loop_run(engine)
+    while status == LOOP_IN_PLACE:
+        status = step_in_place(engine)
+        if status == 0:
+            status = loop_run(engine)
+    return status
 
 
 cdef int order_resume(void *argument) noexcept nogil:
@@ -86,9 +93,11 @@ cdef int order_resume(void *argument) noexcept nogil:
     cdef order_t *order = <order_t *>argument
     cdef engine_t *engine = order.engine
     cdef task_t *task = task_find(&engine.tasks, engine.hit_tid)
+    cdef int status
     if task == NULL:
         return 0
-    return hit_resume(engine, task, site_at(&engine.text.sites, engine.hit_site), order.regs)
+    status = hit_resume(engine, task, site_at(&engine.text.sites, engine.hit_site), order.regs)
+    return step_in_place(engine) if status == LOOP_IN_PLACE else status
 
 
 cdef int order_insert(void *argument) noexcept nogil:
@@ -255,7 +264,7 @@ cdef class Tracer:
 
     # ---- sites
 
-    def insert(self, const uint64_t[::1] vaddrs, uint32_t[::1] numbers, int mode, int strategy, bint near,
+    def insert(self, const uint64_t[::1] vaddrs, uint32_t[::1] numbers, int mode, int strategy, int near,
                const uint8_t[::1] image, uint64_t image_vaddr):
         """Insert a site at each address, not yet armed; the engine's numbers of the sites go to `numbers`.
 

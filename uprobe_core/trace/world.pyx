@@ -175,7 +175,7 @@ cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
             return trap_let_out(engine, tid)
         signal_give_back(engine, task)
         if task.flags & TASK_STEPPING:
-            status = step_abort(engine, task)
+            status = step_abort(engine, task, False)
             if status < 0:
                 return status
         task.status = stop.status
@@ -320,7 +320,7 @@ cdef void tasks_clear(engine_t *engine) noexcept nogil:
     for i in range(engine.tasks.mask + 1):
         tid = engine.tasks.table[i].tid
         if tid and ip_get(tid, &ip) == 0 and slot_at(&engine.text.arenas, ip) != SLOT_NONE:
-            slot_leave(engine, &engine.tasks.table[i], ip)
+            slot_leave(engine, &engine.tasks.table[i], ip, False)
 
 
 cdef void arenas_empty(engine_t *engine) noexcept nogil:

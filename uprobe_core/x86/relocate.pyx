@@ -237,7 +237,7 @@ cdef int plan_without_slot(const insn_t *insn, plan_t *plan) noexcept nogil:
 
 cdef int trap_call_indirect(const insn_t *insn, const uint8_t *code, int strategy, plan_t *plan) noexcept nogil:
     if not operand_call_to_jmp(insn, code, plan):
-        return plan_without_slot(insn, plan)
+        return REFUSAL_MODE
     if insn.modrm < 0xC0 and not insn.attrs & INSN_RIP_RELATIVE:
         # The push must not overwrite the operand before it is read: only the registers at the hit can tell.
         plan_emulate(WAY_CALL_INDIRECT, FORM_CALL_INDIRECT, insn, plan)
@@ -284,9 +284,8 @@ cdef int trap_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int str
         operand_load_constant(insn, ip, plan)
         plan_boost(FORM_COPY, strategy, plan)
         return REFUSAL_NONE
+    # An operand out of reach is not emulated: its memory may be missing, and then only a copy can raise the fault.
     refusal = operand_answer(insn, code, ip, strategy, near, False, plan)
-    if refusal == REFUSAL_NO_ROOM and strategy == RIP_AUTO:
-        return plan_without_slot(insn, plan)
     if refusal:
         return refusal
     if insn.flow == FLOW_CALL_INDIRECT:
@@ -373,14 +372,17 @@ cdef int plan_place(plan_t *plan, uint64_t ip, uint64_t slot_ip) noexcept nogil:
     cdef emitter_t out
     cdef uint64_t next_ip = ip + plan.length
     cdef size_t copy_off = push_size(next_ip) if plan.form == FORM_CALL_INDIRECT else 0
-    cdef int status = STATUS_OK if plan.form == FORM_NONE else copy_place(plan, slot_ip + copy_off)
-    if status or plan.form == FORM_NONE:
+    cdef int status
+    memset(plan.slot, OPCODE_INT3, SLOT_SIZE)
+    if plan.form == FORM_NONE:
+        return STATUS_OK
+    status = copy_place(plan, slot_ip + copy_off)
+    if status:
         return status
     if plan.place == PLACE_BELOW and slot_ip + plan.copy_length > next_ip:
         return STATUS_NO_ROOM
     if plan.form == FORM_BRANCH:
         plan.copy[plan.copy_length - 1] = <uint8_t>jump_size(slot_ip + plan.copy_length, next_ip)
-    memset(plan.slot, OPCODE_INT3, SLOT_SIZE)
     emit_begin(&out, plan.slot, SLOT_SIZE, slot_ip)
     if plan.form in (FORM_CALL, FORM_CALL_INDIRECT):
         emit_push(&out, next_ip)

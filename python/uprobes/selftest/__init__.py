@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from uprobe_core.x86.relocate import Plan, plan
+from uprobes.errors import SandboxError
 from uprobes.refusal import Refusal
 from uprobes.selftest.forms import Form, forms
 from uprobes.selftest.hard import HARD
 from uprobes.selftest.judge import AccessError, Judge, Result, Variant
-from uprobes.selftest.sandbox import SITE_IP, Sandbox, SandboxError
+from uprobes.selftest.sandbox import SITE_IP, Sandbox
 from uprobes.selftest.state import State, StateMaker
 
 _HYPERCALLS = (bytes.fromhex("0f 01 c1"), bytes.fromhex("0f 01 d9"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from uprobe_core.abi import PLAN_ONE_STOP, SLOT_SIZE
 from uprobe_core.x86.rehearsal import Rehearsal
 from uprobe_core.x86.relocate import Plan, plan
+from uprobes.errors import SandboxError
 from uprobes.selftest.registers import GENERAL, register_get, register_set, registers_unpack, selectors_normalise
 from uprobes.selftest.sandbox import (
     DATA_ALIAS_VADDR,
@@ -18,7 +19,6 @@ from uprobes.selftest.sandbox import (
     SLOTS,
     STACK_VADDR,
     Sandbox,
-    SandboxError,
     Stop,
 )
 from uprobes.selftest.state import IMAGE_SIZE, State, state_load

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
-from uprobes.errors import UprobeError
+from uprobes.errors import SandboxError
 from uprobes.selftest.registers import REGISTERS_SIZE, selectors_normalise
 
 PAGE = mmap.PAGESIZE
@@ -48,10 +48,6 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
 
 
-class SandboxError(UprobeError, RuntimeError):
-    """The sandbox cannot be made or was lost; the message says at what."""
-
-
 class _Iovec(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
@@ -74,9 +70,16 @@ class Sandbox:
         self.pid = os.fork()
         if not self.pid:
             _become_sandbox()
-        os.waitpid(self.pid, 0)
-        _ptrace(_SETOPTIONS, self.pid, None, _O_EXITKILL)
-        self._memory = os.open(f"/proc/{self.pid}/mem", os.O_RDWR)
+        _, status = os.waitpid(self.pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            raise SandboxError("the sandbox's addresses are taken in this process", hint="run it from a plain Python")
+        try:
+            _ptrace(_SETOPTIONS, self.pid, None, _O_EXITKILL)
+            self._memory = os.open(f"/proc/{self.pid}/mem", os.O_RDWR)
+        except BaseException:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            raise
         self._registers = ctypes.create_string_buffer(REGISTERS_SIZE)
         self._siginfo = ctypes.create_string_buffer(128)
         self._xstate = ctypes.create_string_buffer(_XSTATE_ROOM)

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Self
 from uprobes.errors import SymbolNotFound
 from uprobes.symbols.debug_files import DEBUG_ROOTS, find_debug_file, read_embedded_symbols
 from uprobes.symbols.elf import ElfFile
+from uprobes.symbols.forbidden import Forbidden, read_forbidden
 from uprobes.symbols.functions import FunctionIndex
 from uprobes.symbols.line_table import LineTable
 from uprobes.symbols.markers import Marker, read_markers
-from uprobes.symbols.relocations import RestartableSequence, read_restartable_sequences
 from uprobes.symbols.symbol_table import SymbolTable, read_dynamic_symbols, read_symbol_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
+
+    from uprobes.refusal import Refusal
 
 
 class Binary:
@@ -108,6 +110,10 @@ class Binary:
         return read_markers(self.elf)
 
     @cached_property
-    def restartable_sequences(self) -> tuple[RestartableSequence, ...]:
-        """Its rseq critical sections."""
-        return read_restartable_sequences(self.elf)
+    def forbidden(self) -> tuple[Forbidden, ...]:
+        """Where no probe may be, and why, as far as the file itself tells."""
+        return read_forbidden(self.elf)
+
+    def refusal_at(self, vaddr: int) -> Refusal | None:
+        """Why no probe may be at an address, as far as the file itself tells."""
+        return next((each.refusal for each in self.forbidden if each.start <= vaddr < each.end), None)

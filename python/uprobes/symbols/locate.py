@@ -64,6 +64,7 @@ def locate_address(
         aliases=tuple(_label(alias) for alias in aliases[1:]),
         source=source,
         marker=marker,
+        refusal=binary.refusal_at(vaddr),
     )
 
 
@@ -123,6 +124,7 @@ def _from_symbols(binary: Binary, symbols: list[Symbol], offset: int) -> list[Lo
                 end_vaddr=extent.end if extent else None,
                 is_ifunc=any(alias.is_ifunc for alias in (symbol, *aliases)),
                 aliases=tuple(_label(alias) for alias in aliases if alias.name != symbol.name),
+                refusal=binary.refusal_at(vaddr + offset),
             )
         )
     return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from uprobes.control_flow import Exit
+    from uprobes.refusal import Refusal
     from uprobes.symbols.markers import Marker
 
 
@@ -39,6 +40,9 @@ class Location:
 
     exit: Exit | None = None
     """How the function is left there, where the place was found as one of its returns."""
+
+    refusal: Refusal | None = None
+    """Why it cannot be probed, as far as the file itself tells."""
 
     @property
     def offset(self) -> int:

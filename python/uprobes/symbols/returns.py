@@ -45,7 +45,14 @@ def _exits_of(binary: Binary, entry: Location) -> list[Location]:
     if not found:
         raise SymbolNotFound(entry.name, entry.module_name, fact="it never returns")
     return [
-        replace(entry, vaddr=vaddr, file_offset=binary.file_offset(vaddr), start_vaddr=start, exit=manner)
+        replace(
+            entry,
+            vaddr=vaddr,
+            file_offset=binary.file_offset(vaddr),
+            start_vaddr=start,
+            exit=manner,
+            refusal=binary.refusal_at(vaddr),
+        )
         for vaddr, manner, start in found
     ]
 

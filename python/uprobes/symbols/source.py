@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import threading
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -31,10 +32,14 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A file, opened when it is read. Closed it is opened again at the next read, and must still be the same file."""
+    """A file, opened when it is read. Closed it is opened again at the next read, and must still be the same file.
+
+    Any thread may use it: none reads from a number that another has closed and the system has given to another file.
+    """
 
     def __init__(self, open_file: Callable[[], int]) -> None:
         """`open_file` gives a readable descriptor, ours from then on; it is called at once and may raise."""
+        self._lock = threading.Lock()
         self._open_file = open_file
         self._descriptor = open_file()
         self.identity = _identify(self._descriptor)
@@ -46,12 +51,15 @@ class FileSource:
 
     def read(self, offset: int, count: int) -> bytes:
         """At most `count` bytes from `offset` on; OSError where the file cannot be read."""
+        with self._lock:
+            return self._read(offset, min(count, self.size - offset))
+
+    def _read(self, offset: int, count: int) -> bytes:
         if self._descriptor < 0:
             self._descriptor = self._open_file()
             if _identify(self._descriptor) != self.identity:
-                self.close()
+                self._close()
                 raise OSError(errno.ESTALE, "the file was changed while it was in use")
-        count = min(count, self.size - offset)
         pieces = []
         while count > 0 and (piece := os.pread(self._descriptor, count, offset)):
             pieces.append(piece)
@@ -65,6 +73,10 @@ class FileSource:
 
     def close(self) -> None:
         """Close the descriptor."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -72,7 +84,7 @@ class FileSource:
     def __del__(self) -> None:
         """Close what nobody closed."""
         if hasattr(self, "_descriptor"):
-            self.close()
+            self._close()
 
 
 class Identity(NamedTuple):

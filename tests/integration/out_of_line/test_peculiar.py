@@ -5,6 +5,7 @@ import pytest
 import uprobes
 from tests.process import executable_text
 from tests.victim import Victim
+from uprobes.refusal import Refusal
 
 FUNCTIONS = [
     "pushed_flags", "popped_flags", "system_call", "interrupt_80", "read_byte", "red_zone", "stack_calls", "strings",
@@ -68,3 +69,25 @@ def test_nor_can_its_signal_handlers(victim, builder, mode):
     # Straight code runs as often at its end as at its start, however often it was interrupted.
     for name in ("pushed_flags", "popped_flags", "system_call", "interrupt_80", "read_byte"):
         assert len({count for (symbol, _), count in hits.items() if symbol == name}) == 1, name
+
+
+@pytest.mark.parametrize(
+    ("mode", "rip"),
+    [("trap", "displacement"), ("step", "displacement"), ("step", "scratch"), ("step", "segment")],
+)
+def test_every_strategy_on_a_live_program(victim, mode, rip):
+    program = victim("rip_relative")
+    with uprobes.attach(program.pid) as target:
+        probe = target.probe("rip_relative:load", mode=mode, rip=rip)
+        program.order(ROUNDS)
+        program.wait_line("ns")
+        assert probe.hits == ROUNDS
+    assert program.finish()["value"] == 3 * ROUNDS
+
+
+@pytest.mark.parametrize("rip", ["scratch", "segment"])
+def test_strategy_that_one_stop_cannot_do_is_refused(victim, rip):
+    with uprobes.attach(victim("rip_relative").pid) as target:
+        with pytest.raises(uprobes.ProbeRefused) as refused:
+            target.probe("rip_relative:load", mode="trap", rip=rip)
+        assert refused.value.refusal == Refusal.STRATEGY

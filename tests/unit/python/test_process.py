@@ -1,5 +1,6 @@
 """What is read of running processes: mappings, modules and files, also of those whose files are gone."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -186,6 +187,23 @@ class TestFiles:
             descriptor = open_mapped_file(directory, mapping)
         assert descriptor is not None
         os.close(descriptor)
+
+    @pytest.mark.parametrize("mapped", ["/dev/zero", "/dev/null"])
+    def test_devices_are_never_opened(self, hot, mapped, monkeypatch):
+        mapping = dataclasses.replace(program_of(hot.pid).mappings[0], name=mapped)
+        opened = []
+        real = ProcDirectory.open
+
+        def note(self, name, flags=os.O_RDONLY):
+            opened.append(name)
+            return real(self, name, flags)
+
+        monkeypatch.setattr(ProcDirectory, "open", note)
+        monkeypatch.setattr(ProcDirectory, "stat", lambda self, name: os.stat(mapped))
+        with ProcDirectory(hot.pid) as directory:
+            opened.clear()
+            assert open_mapped_file(directory, mapping) is None
+        assert opened == []
 
     @pytest.mark.root
     def test_a_program_that_only_its_mount_namespace_has(self, builder, tmp_path, without_map_files):

@@ -1,14 +1,18 @@
 """From a specification to addresses in a running process."""
 
+import errno
 import os
 import subprocess
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import uprobes
 from tests.victim import SOURCES, Victim
-from uprobes.errors import AmbiguousSymbol, ModuleNotFound, SymbolNotFound
+from uprobes.errors import AmbiguousSymbol, ModuleNotFound, ProbeRefused, SymbolNotFound
 from uprobes.process import mapping_at, read_mappings, read_modules
+from uprobes.refusal import Refusal
 from uprobes.resolve import find_modules, resolve
 from uprobes.spec import parse
 
@@ -244,3 +248,56 @@ def test_no_descriptor_stays_open(hot):
     opened = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
     paths = {os.readlink(each) for each in opened if os.path.lexists(each)}
     assert not paths & {module.path for module in read_modules(hot.pid)}
+
+
+class TestForbiddenPlaces:
+    def test_a_restartable_sequence(self, victim):
+        restartable = victim("restartable")
+        with uprobes.attach(restartable.pid) as target:
+            with pytest.raises(ProbeRefused) as caught:
+                target.probe("restartable:sequence_start")
+            assert caught.value.refusal is Refusal.RSEQ
+            entry, after = target.probe("restartable:pass_sequence"), target.probe("restartable:sequence_end")
+            restartable.order(20)
+            assert restartable.finish() == {"passes": 20}
+            assert (entry.hits, after.hits) == (20, 20)
+
+    def test_the_signal_restorer(self, hot):
+        with uprobes.attach(hot.pid) as target:
+            (libc,) = find_modules("libc", target.modules, hot.pid)
+            restorer = next(each for each in libc.binary.forbidden if each.refusal is Refusal.RESTORER)
+            with pytest.raises(ProbeRefused, match="unwinders") as caught:
+                target.probe(libc.address_of(restorer.start))
+            assert caught.value.refusal is Refusal.RESTORER
+            probe = target.probe([libc.address_of(restorer.start), "libc:malloc"])
+            assert [site.refusal for site in probe.sites if site.symbol != "malloc"] == [Refusal.RESTORER]
+            hot.order(10)
+            assert hot.finish()["hot"] == 10
+
+
+def test_many_threads_may_ask(hot):
+    texts = ["hot", "libc:malloc", "*:*alloc*", "memcpy", "mallok", f"hot.c:{line_of('return value')}"]
+
+    def ask(text):
+        try:
+            return places(hot.pid, text)
+        except SymbolNotFound as error:
+            return str(error)
+
+    expected = {text: ask(text) for text in texts}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda text: (text, ask(text)), texts * 20))
+    assert all(answer == expected[text] for text, answer in answers)
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_believed(victim, tmp_path, monkeypatch):
+    one_victim = victim("hot")
+    modules = read_modules(one_victim.pid)
+    monkeypatch.setattr("uprobes.module._open_in", raise_stale)
+    monkeypatch.setattr("uprobes.module._kept", OrderedDict())
+    with pytest.raises(ModuleNotFound, match="its file cannot be read: Stale file handle"):
+        resolve(parse("hot:hot"), modules, one_victim.pid)
+
+
+def raise_stale(process, mapping):
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), mapping.name)

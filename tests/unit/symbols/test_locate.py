@@ -4,9 +4,11 @@ import pytest
 
 from uprobes.control_flow import Exit
 from uprobes.errors import AmbiguousSymbol, SymbolNotFound
+from uprobes.refusal import Refusal
 from uprobes.spec import parse
 from uprobes.symbols.binary import Binary
 from uprobes.symbols.elf import PF_X
+from uprobes.symbols.forbidden import RESTORER
 from uprobes.symbols.locate import locate
 
 
@@ -284,3 +286,24 @@ class TestMarkers:
     def test_no_markers(self, program):
         with pytest.raises(SymbolNotFound, match="the file has no markers"):
             one("usdt:demo:start", program)
+
+
+class TestForbidden:
+    def test_restartable_sequences_and_the_signature_of_their_handlers(self, build):
+        with Binary.open(build("sequences.c"), debug_roots=()) as binary:
+            start, end, abort = (
+                binary.functions.named(f"sequence_{name}")[0].vaddr for name in ("start", "end", "abort")
+            )
+            refused = [vaddr for vaddr in range(start - 8, abort + 8) if binary.refusal_at(vaddr) is Refusal.RSEQ]
+            assert refused == sorted({*range(start, end), *range(abort - 4, abort)})
+            assert one("sequence_start", binary).refusal is Refusal.RSEQ
+            assert one("main", binary).refusal is None
+
+    def test_the_signal_restorer(self, libraries):
+        with Binary.open(libraries["libc"], debug_roots=()) as binary:
+            codes = [(start, binary.elf.read(start, end - start)) for start, end in binary.elf.code_ranges]
+            restorer = next(start + code.index(RESTORER) for start, code in codes if RESTORER in code)
+            location = one(f"m:{restorer:#x}", binary)
+            assert location.refusal is Refusal.RESTORER
+            assert one(f"m:{restorer + 7:#x}", binary).refusal is Refusal.RESTORER
+            assert one(f"m:{restorer + len(RESTORER):#x}", binary).refusal is None

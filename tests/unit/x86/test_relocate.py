@@ -273,18 +273,15 @@ def test_auto_takes_the_step_where_one_stop_cannot_do():
     assert made.kind_name == "step: fix ip, restore scratch rsi"
 
 
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        ("48 8b 05 10 00 00 00", "emulate: mov"),
-        ("ff 25 10 00 00 00", "emulate: indirect jmp"),
-        ("ff 15 10 00 00 00", "emulate: indirect call"),
-        ("ff 35 10 00 00 00", "emulate: push"),
-    ],
-)
-def test_far_operands_of_simple_instructions_are_emulated(code, kind):
-    made = planned(code, None, mode="trap", reach="any")
-    assert (made.kind_name, made.place) == (kind, "none")
+@pytest.mark.parametrize("code", ["48 8b 05 10 00 00 00", "ff 25 10 00 00 00", "ff 15 10 00 00 00"])
+def test_operand_out_of_reach_needs_two_stops(code):
+    assert planned(code, None, mode="trap", reach="any").refusal == Refusal.NO_ROOM
+    assert "restore scratch" in planned(code, FAR, reach="any").kind_name
+
+
+def test_call_of_the_stack_pointer_needs_two_stops():
+    assert planned("ff d4", None, mode="trap").refusal == Refusal.MODE
+    assert planned("ff d4").kind_name == "step: fix return address"
 
 
 @pytest.mark.parametrize(

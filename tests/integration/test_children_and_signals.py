@@ -60,3 +60,14 @@ def test_an_exec_ends_the_probes_and_not_the_program(builder, tmp_path, mode):
         assert target.exit_code == 0
         assert probe.hits == 1
     assert output.read_text().startswith("ready\n")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_fault_is_reported_from_the_instruction_and_counts(victim, mode):
+    faulty = victim("faults")
+    with uprobes.attach(faulty.pid) as target:
+        probes = [target.probe(f"faults:{name}", mode=mode) for name in ("load", "divide")]
+        faulty.order(50)
+        assert faulty.wait_line("done") == "done 100"
+        assert [probe.hits for probe in probes] == [50, 50]
+    assert faulty.finish()["wrong"] == 0
