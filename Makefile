@@ -40,9 +40,12 @@ fuzz: build/.done $(VENV)/.test ## let the processor judge the decoder for a min
 build: build/.done ## compile the core in place
 
 wheel: $(VENV)/.wheel ## make dist/*.whl, for every CPython from 3.11 on, and check it
-	rm -rf build/wheel dist
-	$(PY) -m build --outdir build/wheel
-	PATH="$(VENV)/bin:$$PATH" $(PY) -m auditwheel repair --strip --wheel-dir dist build/wheel/*.whl
+	@rm -rf build/wheel dist
+	@mkdir -p build
+	@echo 'building the wheel ...'
+	@$(PY) -m build --outdir build/wheel >build/wheel.log 2>&1 || { cat build/wheel.log >&2; exit 1; }
+	@PATH="$(VENV)/bin:$$PATH" $(PY) -m auditwheel repair --strip --wheel-dir dist build/wheel/*.whl \
+		>>build/wheel.log 2>&1 || { cat build/wheel.log >&2; exit 1; }
 	cp build/wheel/*.tar.gz dist
 	$(PY) -m abi3audit --strict --verbose dist/*.whl
 	sh .ci/check-wheel dist/*.whl
