@@ -7,13 +7,15 @@ from uprobe_core.abi cimport FIX_IP, PLAN_ONE_STOP, WAY_IN_PLACE, regs_t
 from uprobe_core.linux.memory cimport memory_load, memory_store
 from uprobe_core.linux.ptrace cimport ip_get, ip_set, regs_get, regs_set, task_cont, task_step
 from uprobe_core.patch.arenas cimport slot_at, slot_vaddr
-from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SITE_STEP, SLOT_NONE, site_at, site_t
+from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_STEP, SLOT_NONE, site_at, site_t
 from uprobe_core.trace.deferral cimport signal_catch_up
 from uprobe_core.trace.engine cimport LOOP_HIT, LOOP_IN_PLACE
-from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_REPLAY, TASK_STEPPING
+from uprobe_core.trace.restart cimport hit_is_replay, hit_take_back, restart_await
+from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_STEPPING
 from uprobe_core.x86.emulate cimport emulate, emulate_ip, plan_can_step, plan_sets_ip
 from uprobe_core.x86.fixup cimport (
     FIXUP_AGAIN, FIXUP_DONE, FIXUP_FAULTS, FIXUP_IP, FIXUP_READ, access_t, fixup_abort, fixup_begin, fixup_finish, place_t,
+    syscall_restarts,
 )
 from uprobe_core.x86.resolve cimport RESOLVE_BACK, RESOLVE_FAILED, RESOLVE_RESTART, slot_resolve
 
@@ -40,15 +42,15 @@ cdef inline int access_make(pid_t tid, access_t *access) noexcept nogil:
 
 cdef int hit_serve(engine_t *engine, task_t *task, site_t *site) noexcept nogil:
     cdef long status
-    if site.state & SITE_CALLBACK and not task.flags & TASK_REPLAY:
+    if site.state & SITE_CALLBACK:
         status = regs_get(task.tid, &engine.hit_regs)
         if status < 0:
             return <int>status
-        site.hits += 1
         engine.hit_regs.rip = site.vaddr
-        return LOOP_HIT
+        if not hit_is_replay(task, site, engine.hit_regs.rsp):
+            site.hits += 1
+            return LOOP_HIT
     site.hits += 1
-    task.flags &= ~<uint32_t>TASK_REPLAY
     return hit_resume(engine, task, site, NULL)
 
 
@@ -178,17 +180,13 @@ cdef int step_abort(engine_t *engine, task_t *task, bint faulted) noexcept nogil
     task.flags &= ~<uint32_t>TASK_STEPPING
     place_fill(engine, site, &place)
     fixup_abort(&place, &task.saved, &regs)
-    if not faulted:
-        hit_take_back(engine, task, site)
+    if regs.rip != place.ip:
+        # A system call was made, and has ended.
+        if syscall_restarts(&regs):
+            restart_await(task, site)
+    elif not faulted:
+        hit_take_back(engine, task, site, regs.rsp)
     return <int>regs_set(task.tid, &regs)
-
-
-cdef void hit_take_back(engine_t *engine, task_t *task, site_t *site) noexcept nogil:
-    site.hits -= 1
-    engine.replayed += 1
-    task.taken_back += 1
-    if site.state & SITE_CALLBACK:
-        task.flags |= TASK_REPLAY
 
 
 cdef site_t *slot_owner(engine_t *engine, uint64_t ip) noexcept nogil:
@@ -227,6 +225,8 @@ cdef int slot_leave(engine_t *engine, task_t *task, uint64_t ip, bint faulted) n
         return 0
     if access.size:
         access_make(task.tid, &access)
-    if (outcome == RESOLVE_BACK or outcome == RESOLVE_RESTART) and site.state & SITE_LIVE and not faulted:
-        hit_take_back(engine, task, site)
+    if outcome == RESOLVE_RESTART:
+        restart_await(task, site)
+    elif outcome == RESOLVE_BACK and not faulted:
+        hit_take_back(engine, task, site, regs.rsp)
     return <int>regs_set(task.tid, &regs)
