@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from uprobe_core.x86.relocate import Plan, plan
+from uprobes.cli.files import find_file
 from uprobes.cli.options import MODES, json_option, pid_option
 from uprobes.cli.output import print_note, print_object
 from uprobes.cli.places import Found, find_places
+from uprobes.cli.survey import explain_all
 from uprobes.errors import EXIT_FAILED
 from uprobes.insn import Insn, decode
 from uprobes.refusal import Refusal
@@ -117,6 +119,7 @@ def explain_place(spec: str, found: Found, mode: str, rip: str) -> Explanation:
 @click.argument("specs", nargs=-1, metavar="SPEC…")
 @pid_option
 @click.option("--bytes", "code", metavar="HEX", help="Explain these bytes instead of a place.")
+@click.option("--all", "module", metavar="MODULE", help="Count how every instruction of a file would be probed.")
 @click.option("--at", "address", default="0x401000", show_default=True, metavar="ADDRESS", help="Where --bytes lie.")
 @click.option("--mode", type=click.Choice(MODES), default="auto", show_default=True)
 @click.option("--rip", type=click.Choice(RIPS), default="auto", show_default=True, help="For rip-relative operands.")
@@ -127,6 +130,7 @@ def command(
     specs: tuple[str, ...],
     pid: int | None,
     code: str | None,
+    module: str | None,
     address: str,
     mode: str,
     rip: str,
@@ -141,9 +145,15 @@ def command(
     uprobes explain libc:malloc+4
     uprobes explain -p 1234 'libsqlite3:sqlite3_step'
     uprobes explain --bytes '48 8b 05 10 20 00 00'
+    uprobes explain --all libcrypto
     """
-    if (code is None) == (not specs):
-        raise click.UsageError("say what to explain: SPEC…, or --bytes HEX", context)
+    if [bool(specs), code is not None, module is not None].count(True) != 1:
+        raise click.UsageError("say what to explain: SPEC…, --bytes HEX, or --all MODULE", context)
+    if module is not None:
+        if pid is not None or rip != "auto":
+            raise click.UsageError("--all looks at a file, in mode --mode; leave -p and --rip out", context)
+        explain_all(find_file(module), mode, as_json)
+        return
     if code is not None:
         explanations = [_explain_bytes(code, address, mode, rip)]
     else:
