@@ -18,7 +18,7 @@ def available() -> bool:
 
 
 def lengths(codes: npt.NDArray[np.uint8], bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The length of the instruction at the start of each 16-byte row, on the vendor at hand; 0 where Zydis refuses it."""
+    """The length of the instruction at the start of each 16-byte row, as at hand; 0 where Zydis refuses it."""
     program = compile_program("zydis", [SOURCE], ["-O2"], ["-lZydis", "-lZycore"])
     records = np.hstack([codes, bits.reshape(-1, 1)])
     answer = subprocess.run([program, processor.vendor()], input=records.tobytes(), stdout=subprocess.PIPE, check=True)
