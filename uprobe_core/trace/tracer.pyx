@@ -34,7 +34,7 @@ from uprobe_core.trace.loop cimport loop_run
 from uprobe_core.trace.start cimport target_go, target_run_to
 from uprobe_core.trace.tasks cimport task_find, task_t, tasks_drop, tasks_make
 from uprobe_core.trace.world cimport (
-    engine_leave, slots_reclaim, task_halt, task_release, world_resume, world_seize, world_stop,
+    calls_serve, engine_leave, slots_reclaim, task_halt, task_release, world_resume, world_seize, world_stop,
 )
 
 from uprobe_core.x86.decode cimport DECODE_64
@@ -88,6 +88,8 @@ cdef int order_run(void *argument) noexcept nogil:
         status = step_in_place(engine)
         if status == 0:
             status = loop_run(engine)
+    if status == LOOP_BELL:
+        calls_serve(engine)
     return status
 
 
