@@ -56,8 +56,8 @@ RULES = {
 }  # fmt: skip
 IDIOMS = {"zero": "IDIOM_ZERO", "carry-only": "IDIOM_CARRY", "shift": "IDIOM_SHIFT"}
 WORDS = {
-    *SIZE_WORDS, *ATTRIBUTES, *RULES, *IDIOMS, "no64", "only64", "amd", "intel", "locked", "hint", "bitstring", "norex2",
-    "scc",
+    *SIZE_WORDS, *ATTRIBUTES, *RULES, *IDIOMS,
+    "no64", "only64", "amd", "intel", "locked", "hint", "bitstring", "norex2", "scc",
 }  # fmt: skip
 IMMEDIATES = {
     "ib": "IMM_UB", "iw": "IMM_UW", "iz": "IMM_Z", "iv": "IMM_V", "id": "IMM_D", "iw ib": "IMM_ENTER", "cp": "IMM_FAR",
@@ -287,7 +287,7 @@ class Tables:
         return "\n".join(
             [
                 f"#define ROOT_ONE(mode_32) ((mode_32) ? {one})",
-                f"#define ROOT_0F {self.roots['ENC_LEGACY', 'MAP_0F', UNIVERSE['mode']]}",
+                f"#define ROOT_0F {self.roots.get(('ENC_LEGACY', 'MAP_0F', UNIVERSE['mode']), 0)}",
                 "#define NO_ROOT 0",
                 "static const uint16_t opcode_roots[6][16] = {",
                 *maps,

@@ -21,6 +21,10 @@ UNIVERSE = {
     "mode": 3, "vendor": 3, "mod": 3, "reg": 0xFF, "rm": 0xFF, "pp": 0xF, "w": 3, "l": 0xF, "rexr": 3, "rexb": 3,
     "p66": 3, "nd": 3, "nf": 3, "rex2": 3, "apx": 3,
 }  # fmt: skip
+# Attributes that say where a row exists: a dimension, and its values there.
+RESTRICTIONS = {
+    "only64": ("mode", 1), "no64": ("mode", 2), "amd": ("vendor", 1), "intel": ("vendor", 2), "norex2": ("rex2", 1),
+}  # fmt: skip
 PREFIX_SETS = {"NP": 0b0001, "66": 0b0010, "F3": 0b0100, "F2": 0b1000, "NFx": 0b0011}
 LENGTHS = {"LIG": 0xF, "LZ": 1, "L0": 1, "L1": 2, "128": 1, "256": 2, "512": 4}
 
@@ -256,9 +260,9 @@ def parse_row(line: int, text: str) -> Row:
             if letter not in FLAG_LETTERS:
                 raise RowError(f"{letter}: not a flag")
             row.flags[letter] = row.flags.get(letter, "") + access
-    for word, key, mask in (("only64", "mode", 1), ("no64", "mode", 2), ("amd", "vendor", 1), ("intel", "vendor", 2), ("norex2", "rex2", 1)):
-        if word in row.attributes:
-            row.keys[key] = mask
+    for word in row.attributes & RESTRICTIONS.keys():
+        key, mask = RESTRICTIONS[word]
+        row.keys[key] = mask
     narrow_modrm(row)
     return row
 
