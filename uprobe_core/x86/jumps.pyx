@@ -35,8 +35,8 @@ from uprobe_core.x86.tables cimport table_read, tables_read, unit_at, units_t
 from uprobe_core.x86.targets cimport Text, image_t
 
 cdef enum:
-    EFFORT = 512       # instructions looked at for one jump
-    PLACES = 32        # of which it is still open what is in the register there
+    EFFORT = 1 << 15   # instructions looked at for one jump
+    PLACES = 64        # of which it is still open what is in the register there
     LOOK_BACK = 32     # instructions between the load of a distance and the addition
     LABELS = 16        # taken in one function
     JUMP_SIZE = 5
@@ -87,12 +87,13 @@ cdef size_t before(const search_t *search, size_t at) noexcept nogil:
 
 
 cdef bint ask(search_t *search, size_t at, unsigned int number) noexcept nogil:
-    """Ask what a register holds before the instruction at `at`. False: too much was asked."""
+    """Ask what a register holds before the instruction at `at`. False: too much was asked, and the search is over."""
     cdef int index
     for index in range(search.count):
         if search.asked[index].at == at and search.asked[index].number == number:
             return True
     if search.count == PLACES:
+        search.effort = -1
         return False
     search.asked[search.count].at = at
     search.asked[search.count].number = number
@@ -198,30 +199,27 @@ cdef int answer(search_t *search, question_t question) noexcept nogil:
     """enum jump_verdict for what a register holds before an instruction. May ask more."""
     cdef insn_t insn
     cdef effects_t effects
-    cdef size_t at = question.at, place
-    while True:
-        if at != search.start and bit_test(search.text.targets, at):
-            place = before(search, at)
-            if place == at or not decode_at(search, place, &insn):
-                return JUMP_UNKNOWN
-            # Somebody jumps here. A place to which no branch of the function leads is one that something else does.
-            if not ask_where_it_comes_from(search, at, question.number) \
-                    and (never_falls_through(&insn) or insn.flow not in (FLOW_CALL, FLOW_CALL_INDIRECT)):
-                return JUMP_UNKNOWN
-            if never_falls_through(&insn):
-                return JUMP_KNOWN
-        if at == search.start:
-            return JUMP_FROM_ENTRY
-        place = before(search, at)
+    cdef size_t at = question.at
+    cdef bint entered, led_to
+    while at != search.start:
+        entered, led_to = bit_test(search.text.targets, at), False
+        if entered:
+            led_to = ask_where_it_comes_from(search, at, question.number)
+        at = before(search, at)
         search.effort -= 1
-        if place == at or search.effort < 0 or not decode_at(search, place, &insn):
+        if search.effort < 0 or not decode_at(search, at, &insn):
             return JUMP_UNKNOWN
-        at = place
+        # A place to which control comes, but by no branch of the function: something that is not looked into.
+        if entered and not led_to and insn.flow not in (FLOW_CALL, FLOW_CALL_INDIRECT):
+            return JUMP_UNKNOWN
+        if never_falls_through(&insn):
+            return JUMP_KNOWN  # by the branches, or never run
         if insn.flow in (FLOW_CALL, FLOW_CALL_INDIRECT) and question.number == REG_RAX:
             return JUMP_KNOWN  # what a function returns was taken somewhere
         insn_effects(&insn, &effects)
         if effects.writes >> question.number & 1:
             return JUMP_KNOWN if writer_is_known(search, at, &insn, question.number) else JUMP_UNKNOWN
+    return JUMP_FROM_ENTRY
 
 
 cdef int jump_judge(const text_t *text, const image_t *image, const units_t *units, size_t unit, size_t at,
@@ -231,7 +229,7 @@ cdef int jump_judge(const text_t *text, const image_t *image, const units_t *uni
     cdef int index = 0, verdict = JUMP_KNOWN
     search.text, search.image, search.options = text, image, options
     search.start, search.end = units.starts[unit] - text.vaddr, units.ends[unit] - text.vaddr
-    search.effort = EFFORT + <int>(search.end - search.start)
+    search.effort = EFFORT
     search.count = 0
     if not decode_at(&search, at, &insn):
         return JUMP_UNKNOWN

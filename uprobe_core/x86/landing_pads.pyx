@@ -121,11 +121,11 @@ def landing_pads(const uint8_t[::1] tables not None, vaddr: int, starts: array, 
     cdef const uint64_t[::1] functions = starts
     cdef const uint64_t[::1] addresses = places
     cdef uint64_t tables_vaddr = vaddr
-    cdef size_t index, count = 0, size = tables.shape[0]
+    cdef size_t index, count = 0, size = tables.shape[0], room = size // 4 + 1
     cdef reader_t reader
     cdef uint64_t[::1] found
     # a pad takes four numbers of at least a byte each, and two functions may share a table
-    pads = array("Q", bytes(8 * (size // 4 + 1)))
+    pads = array("Q", bytes(8 * room))
     found = pads
     reader.bytes = &tables[0] if size else NULL
     reader.size = size
@@ -134,12 +134,13 @@ def landing_pads(const uint8_t[::1] tables not None, vaddr: int, starts: array, 
         if addresses[index] - tables_vaddr >= size:
             return None
         reader.place = addresses[index] - tables_vaddr
-        if count + size // 4 + 1 > <size_t>found.shape[0]:
+        if count + size // 4 + 1 > room:
             found = None
-            pads.extend(array("Q", bytes(8 * max(len(pads), size // 4 + 1))))
+            pads.extend(array("Q", bytes(8 * room)))
+            room *= 2
             found = pads
         count += pads_read(&reader, tables_vaddr, functions[index], &found[count],
-                           <size_t>found.shape[0] - count)
+                           room - count)
         if reader.failed:
             return None
     found = None
