@@ -101,8 +101,23 @@ cdef bint ask(search_t *search, size_t at, unsigned int number) noexcept nogil:
     return True
 
 
+cdef bint ask_of_indirect_jumps(search_t *search, unsigned int number) noexcept nogil:
+    """Ask of each of the function's. False: there is none, or too many."""
+    cdef size_t place = search.start
+    cdef bint found = False
+    while (place := bit_next(search.text.jumps, place, search.end)) < search.end:
+        if not ask(search, place, number):
+            return False
+        found = True
+        place += 1
+    return found
+
+
 cdef bint ask_where_it_comes_from(search_t *search, size_t at, unsigned int number) noexcept nogil:
-    """Ask of every branch of the function that leads to `at`. False: there is none, or too many."""
+    """Ask of every branch of the function that leads to `at`; of its indirect jumps, if no branch does.
+
+    False: nothing leads there, or too much.
+    """
     cdef insn_t insn
     cdef size_t place = search.start
     cdef bint found = False
@@ -115,7 +130,7 @@ cdef bint ask_where_it_comes_from(search_t *search, size_t at, unsigned int numb
             if not ask(search, place, number):
                 return False
         place += insn.length
-    return found
+    return found or ask_of_indirect_jumps(search, number)
 
 
 cdef bint loads_distance(const search_t *search, size_t at, unsigned int number) noexcept nogil:
