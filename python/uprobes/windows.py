@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
+from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from uprobe_core.x86.targets import Text
     from uprobes.symbols.elf import ElfFile
-    from uprobes.symbols.forbidden import Forbidden
 
 KEPT: Final = 64
 """Files whose windows are kept: as many as a process has modules that anyone probes."""
@@ -40,10 +40,26 @@ class Windows(NamedTuple):
 class ModuleWindows:
     """The windows of one file. All addresses are the file's own. Any thread may use it."""
 
-    def __init__(self, text: Text | None, forbidden: tuple[Forbidden, ...]) -> None:
+    def __init__(self, text: Text | None, binary: Binary) -> None:
         """`text` as of read_text(); None where nothing is known of the code."""
         self.text = text
-        self._forbidden = forbidden
+        self._forbidden = binary.forbidden
+        self._functions = binary.functions
+
+    @cached_property
+    def entries(self) -> frozenset[int]:
+        """Where functions are called: known starts, but not those of parts that the compiler moved away.
+
+        Such a part has an unwind entry as a function has, but nothing has its address and nothing calls it.
+        """
+        named = {symbol.vaddr for symbol in self._functions.matching("*") if symbol.is_function}
+        is_entered = self.text.is_entered if self.text is not None else named.__contains__
+        frames = self._functions.frames
+        return frozenset(
+            start
+            for start in self._functions.entries
+            if start in named or (is_entered(start) and not frames.begins_framed(start))
+        )
 
     def find(self, sites: Iterable[int], *, fault_first: bool = False, single: bool = False) -> Windows:
         """The window of each site; rising sites are found fastest.
@@ -60,7 +76,7 @@ class ModuleWindows:
         found = Windows(*core.find(self.text, wanted, fault_first=fault_first, single=single))
         for each in self._forbidden:
             for index, site in enumerate(wanted):
-                if each.start <= site < each.end and found.refusals[index] == Refusal.NO_START:
+                if each.start <= site < each.end:
                     found.refusals[index] = each.refusal
         return found
 
@@ -80,7 +96,7 @@ def module_windows(file: str | ElfFile | Binary) -> ModuleWindows:
         if identity in _kept:
             _kept.move_to_end(identity)
             return _kept[identity]
-    made = ModuleWindows(read_text(binary), binary.forbidden)
+    made = ModuleWindows(read_text(binary), binary)
     if identity is not None:
         with _lock:
             _kept[identity] = made
