@@ -174,3 +174,11 @@ int64_t tid_offset(void) {
             return offset;
     return 0;
 }
+
+/* The kernel looks at the descriptor of the thread's last sequence whenever it is preempted: none must be overwritten
+ * before the thread has forgotten it. */
+void forget_sequence(int64_t rseq_offset) {
+    char *base;
+    __asm__("mov %%fs:0, %0" : "=r"(base));
+    *(volatile uint64_t *)(base + rseq_offset + 8) = 0;
+}
