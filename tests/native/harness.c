@@ -66,8 +66,9 @@ static void on_signal(int number) {
     int kept = errno;
     if (own)
         for (int i = 0; i < 3; i++) {
-            own->nested++;
-            own->code(own->number | 1u << 16, own->nested, ~own->nested, 0, 0, 0);
+            /* One instruction: handlers interrupt each other. */
+            uint64_t turn = __atomic_add_fetch(&own->nested, 1, __ATOMIC_RELAXED);
+            own->code(own->number | 1u << 16, turn, ~turn, 0, 0, 0);
         }
     errno = kept;
 }
