@@ -32,6 +32,7 @@ from uprobe_core.trace.hit cimport hit_resume
 from uprobe_core.trace.in_place cimport step_in_place
 from uprobe_core.trace.loop cimport loop_run
 from uprobe_core.trace.start cimport target_go, target_run_to
+from uprobe_core.trace.taps cimport taps_drop
 from uprobe_core.trace.tasks cimport task_find, task_t, tasks_drop, tasks_make
 from uprobe_core.trace.world cimport (
     calls_serve, engine_leave, slots_reclaim, task_halt, task_release, world_resume, world_seize, world_stop,
@@ -55,26 +56,6 @@ REGISTERS = (
 
 cdef enum:
     INSERT_BATCH = 16384  # sites in one call into the tracer
-
-# The arguments of one call into the tracer; the engine comes first so that all calls look alike.
-ctypedef struct order_t:
-    engine_t *engine
-    insertion_t *insertions
-    const uint32_t *sites
-    size_t count
-    size_t done
-    int mode
-    int strategy
-    int near
-    image_t image
-    pid_t tid
-    int deadline_ms
-    uint64_t vaddr
-    long number
-    uint64_t arguments[6]
-    int64_t result
-    void *buffer
-    regs_t *regs
 
 
 cdef int order_seize(void *argument) noexcept nogil:
@@ -182,11 +163,6 @@ cdef int engine_orphaned(void *argument) noexcept nogil:
 cdef class Tracer:
     """Traces process `pid` from the moment of start() until leave() or the target's end."""
 
-    cdef engine_t engine
-    cdef order_t order
-    cdef bint started
-    cdef object ringable
-
     def __cinit__(self, pid_t pid):
         # The processor that the target runs on is the one that we run on.
         cdef uint32_t options = DECODE_64 | decode_host_vendor()
@@ -199,6 +175,7 @@ cdef class Tracer:
             raise MemoryError("tracer: no memory for its tables")
 
     def __dealloc__(self):
+        taps_drop(&self.engine.taps)
         tasks_drop(&self.engine.tasks)
         text_drop(&self.engine.text)
         if self.engine.text.mem_fd >= 0:
