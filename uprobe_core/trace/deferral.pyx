@@ -23,20 +23,29 @@ cdef enum:
     PATIENCE = 3  # times that one hit is taken back before its instruction is finished first
 
 
+cdef inline uint64_t bit_of(int signal) noexcept nogil:
+    return <uint64_t>1 << (signal - 1)
+
+
+cdef inline uint64_t faults() noexcept nogil:
+    return (bit_of(SIGSEGV) | bit_of(SIGBUS) | bit_of(SIGILL) | bit_of(SIGFPE) | bit_of(SIGTRAP) | bit_of(SIGSYS))
+
+
 cdef bint signal_can_wait(const task_t *task, int signal) noexcept nogil:
     # Faults belong to the instruction itself, and SIGSTOP cannot be blocked.
-    return task.taken_back >= PATIENCE and not (
-        signal == SIGSEGV or signal == SIGBUS or signal == SIGILL or signal == SIGFPE or signal == SIGTRAP
-        or signal == SIGSYS or signal == SIGSTOP)
+    return task.taken_back >= PATIENCE and signal != SIGSTOP and not bit_of(signal) & faults()
 
 
 cdef int signal_put_off(engine_t *engine, task_t *task, int signal) noexcept nogil:
-    cdef uint64_t everything = ~<uint64_t>0
+    cdef uint64_t others
     cdef long status = siginfo_get(task.tid, &task.deferred_info)
     if status == 0:
         status = sigmask_get(task.tid, &task.mask)
     if status == 0:
-        status = sigmask_set(task.tid, &everything)
+        # The instruction may fault. A fault that is blocked ends the program, handler or not (Linux kernel/signal.c,
+        # force_sig_info_to_task); so does the step's own trap.
+        others = (~faults() | task.mask) & ~bit_of(SIGTRAP)
+        status = sigmask_set(task.tid, &others)
     if status < 0:
         return <int>status
     task.deferred = signal
