@@ -257,6 +257,7 @@ enum refusal {
     REFUSAL_RSEQ,             /* inside a restartable sequence */
     REFUSAL_RESTORER,         /* the signal restorer: unwinders recognise its bytes */
     REFUSAL_NO_START,         /* no symbol or unwind entry to decode from */
+    REFUSAL_SIGTRAP,          /* a thread blocks SIGTRAP: a breakpoint would change its mask */
     REFUSAL_COUNT
 };
 

@@ -248,6 +248,7 @@ cdef extern from "abi.h" nogil:
         REFUSAL_RSEQ
         REFUSAL_RESTORER
         REFUSAL_NO_START
+        REFUSAL_SIGTRAP
         REFUSAL_COUNT
 
     ctypedef struct plan_t:

@@ -159,7 +159,8 @@ class refusal(IntEnum):
     REFUSAL_RSEQ = 20
     REFUSAL_RESTORER = 21
     REFUSAL_NO_START = 22
-    REFUSAL_COUNT = 23
+    REFUSAL_SIGTRAP = 23
+    REFUSAL_COUNT = 24
 
 class rip_strategy(IntEnum):
     RIP_AUTO = 0

@@ -19,6 +19,7 @@ __all__ = [
     "read_image",
     "read_mappings",
     "read_modules",
+    "stack_vaddr",
     "start_time",
     "topmost_end",
 ]
@@ -64,6 +65,12 @@ def entry_vaddr(pid: int) -> int:
         if kind == _AT_ENTRY:
             return int(value)
     raise TargetGone(pid, "it has no entry point: it ended, or is a thread of the kernel")
+
+
+def stack_vaddr(pid: int) -> int:
+    """Where the stack of its first thread began: another address after each exec. TargetGone."""
+    with ProcDirectory(pid) as process:
+        return process.stack_vaddr
 
 
 def start_time(pid: int) -> int:

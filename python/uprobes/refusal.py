@@ -32,6 +32,7 @@ class Refusal(IntEnum):
     RSEQ = 20
     RESTORER = 21
     NO_START = 22
+    SIGTRAP = 23
 
     @property
     def sentence(self) -> str:
@@ -71,5 +72,9 @@ _WORDS: Final[dict[Refusal, tuple[str, str | None]]] = {
         "probe after the sequence",
     ),
     Refusal.RESTORER: ("it is the signal restorer, which unwinders recognise by its bytes", None),
+    Refusal.SIGTRAP: (
+        "a thread of the process blocks SIGTRAP, which a breakpoint would unblock; without its tracer the process would die",
+        "mode='trap' or mode='step' does it all the same",
+    ),
     Refusal.NO_START: ("no symbol or unwind entry says where instructions begin", "probe a function's first byte"),
 }

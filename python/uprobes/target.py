@@ -226,7 +226,7 @@ class Target:
 
     def on_area_lost(self) -> None:
         """Make the slot area again where it was: threads are on their way to it."""
-        self._sites.areas.restore()
+        self._sites.restore_areas()
 
     def on_exec(self) -> None:
         """Another program runs; the sites are gone with the old one."""
@@ -240,6 +240,7 @@ class Target:
 
     def on_end(self, exit_code: int, exit_signal: int) -> None:
         """The process ended by itself."""
+        self._sites.close_journal()
         self.exit_code = -exit_signal if exit_signal else exit_code
         self._at_entry.set()
         _live.discard(self)

@@ -4,6 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from posix.types cimport pid_t
 
 from uprobe_core.abi cimport regs_t
+from uprobe_core.linux.remote_call cimport gadget_t
 from uprobe_core.linux.twin cimport twin_t
 from uprobe_core.patch.text cimport text_t
 from uprobe_core.trace.tasks cimport tasks_t
@@ -26,7 +27,14 @@ ctypedef struct engine_t:
     text_t text
     tasks_t tasks
     twin_t twin
+    char *journal_path    # removed when all is taken back; NULL: there is none
+    gadget_t gadget       # for system calls, which heals; vaddr 0: there is none yet
     uint64_t unmap_gadget # a `syscall` in the target outside all arenas, for unmapping them at the end; 0: none known
+    # for calls before there is that gadget: code of the target's own that makes rt_sigreturn (0: none known), and where its
+    # stacks are, start and end of each
+    uint64_t restorer_vaddr
+    uint64_t *stacks
+    size_t stack_count
     # the hit being served, or waiting for its callback
     pid_t hit_tid
     uint32_t hit_site

@@ -17,7 +17,7 @@ from posix.types cimport pid_t
 from uprobe_core.abi cimport SLOT_SIZE, regs_t
 from uprobe_core.linux.doorbell cimport bell_ring
 from uprobe_core.linux.memory cimport memory_read, memory_read_some, memory_write
-from uprobe_core.linux.remote_call cimport remote_begin, remote_end, remote_syscall, remote_t
+from uprobe_core.linux.remote_call cimport gadget_t, remote_begin, remote_end, remote_syscall, remote_t
 from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
 from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes
@@ -25,9 +25,11 @@ from uprobe_core.patch.text cimport (
     image_t, insertion_t, needs_add, needs_clear, slot_needs_t, text_arm, text_disarm, text_drop, text_insert, text_make, text_rewrite,
 )
 from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
+from uprobe_core.patch.traps cimport traps_add_area, traps_drop
 from uprobe_core.trace.engine cimport (
     LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_IN_PLACE, LOOP_NONE, LOOP_ORPHANED, engine_t,
 )
+from uprobe_core.trace.guard cimport gadget_choose
 from uprobe_core.trace.hit cimport hit_resume
 from uprobe_core.trace.in_place cimport step_in_place
 from uprobe_core.trace.loop cimport loop_run
@@ -52,27 +54,6 @@ REGISTERS = (
     "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",
     "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
 )
-
-# The arguments of one call into the tracer; the engine comes first so that all calls look alike.
-ctypedef struct order_t:
-    engine_t *engine
-    insertion_t *insertions
-    const uint32_t *sites
-    size_t count
-    size_t done
-    int mode
-    int strategy
-    int near
-    image_t image
-    pid_t tid
-    int deadline_ms
-    uint64_t vaddr
-    long number
-    uint64_t arguments[6]
-    int64_t result
-    void *buffer
-    regs_t *regs
-
 
 cdef int order_seize(void *argument) noexcept nogil:
     return world_seize((<order_t *>argument).engine)
@@ -127,17 +108,24 @@ cdef int order_call(void *argument) noexcept nogil:
     cdef order_t *order = <order_t *>argument
     cdef engine_t *engine = order.engine
     cdef remote_t remote
+    cdef gadget_t gadget
     cdef int status, ended
     status = task_halt(engine, order.tid, order.deadline_ms)
     if status < 0:
         return status
-    status = remote_begin(&remote, engine.pid, order.tid, order.vaddr)
+    gadget_choose(engine, order.tid, order.vaddr, &gadget)
+    status = remote_begin(&remote, engine.text.mem_fd, order.tid, &gadget)
     if status == 0:
         status = remote_syscall(&remote, order.number, order.arguments, &order.result)
         ended = remote_end(&remote, engine.pid)
         status = min(status, ended)
     ended = task_release(engine, order.tid)
     return min(status, ended)
+
+
+cdef int order_guard_area(void *argument) noexcept nogil:
+    cdef order_t *order = <order_t *>argument
+    return traps_add_area(&order.engine.text.traps, order.engine.text.mem_fd, order.vaddr, order.vaddr + order.count)
 
 
 cdef int order_reclaim(void *argument) noexcept nogil:
@@ -179,11 +167,6 @@ cdef int engine_orphaned(void *argument) noexcept nogil:
 cdef class Tracer:
     """Traces process `pid` from the moment of start() until leave() or the target's end."""
 
-    cdef engine_t engine
-    cdef order_t order
-    cdef bint started
-    cdef object ringable
-
     def __cinit__(self, pid_t pid):
         # The processor that the target runs on is the one that we run on.
         cdef uint32_t options = DECODE_64 | decode_host_vendor()
@@ -198,6 +181,8 @@ cdef class Tracer:
     def __dealloc__(self):
         tasks_drop(&self.engine.tasks)
         text_drop(&self.engine.text)
+        free(self.engine.stacks)
+        free(self.engine.journal_path)
         if self.engine.text.mem_fd >= 0:
             os.close(self.engine.text.mem_fd)
 
@@ -207,9 +192,12 @@ cdef class Tracer:
         return &self.order
 
     cdef int call(self, int (*function)(void *) noexcept nogil) except? -1:
+        return self.call_with(function, &self.order)
+
+    cdef int call_with(self, int (*function)(void *) noexcept nogil, void *argument) except? -1:
         cdef int status
         with nogil:
-            status = twin_call(&self.engine.twin, function, &self.order)
+            status = twin_call(&self.engine.twin, function, argument)
         if status < 0:
             raise OSError(-status, f"pid {self.engine.pid}: {os.strerror(-status)}")
         return status
@@ -416,8 +404,12 @@ cdef class Tracer:
 
     def add_arena(self, uint64_t vaddr, uint64_t size, bint sealed):
         """Take a mapping of the target in as slots. sealed: it cannot be unmapped any more."""
+        cdef order_t *order = self.blank()
         if arena_add(&self.engine.text.arenas, vaddr, size, sealed) < 0:
             raise MemoryError(f"no memory for the slots of an arena of {size} bytes")
+        order.vaddr = vaddr
+        order.count = size
+        self.call(order_guard_area)
 
     def reserve_slot(self, uint64_t vaddr):
         """Keep the slot at the start of the arena at `vaddr` from being given out."""
@@ -446,7 +438,9 @@ cdef class Tracer:
         ]
 
     def forget_arenas(self):
-        """After an exec: there are none any more."""
+        """After an exec: there are none any more, and no handler of traps."""
+        traps_drop(&self.engine.text.traps)
+        memset(&self.engine.gadget, 0, sizeof(gadget_t))
         self.engine.text.arenas.count = 0
         self.engine.text.arenas.low_vaddr = ~<uint64_t>0
         self.engine.text.arenas.high_vaddr = 0
