@@ -35,7 +35,7 @@ _NUMBERS = {name: number for number, name in SYSCALL_NAMES.items() if number < 5
 _MAP_FIXED_NOREPLACE = 0x100000
 _GADGET = b"\x0f\x05\xc3"  # syscall; ret
 _BREAKPOINT = b"\xcc"
-_HEADER = (_GADGET + b"uprobes slots").ljust(SLOT_SIZE, _BREAKPOINT)
+HEADER = (_GADGET + b"uprobes slots").ljust(SLOT_SIZE, _BREAKPOINT)
 # signal(7): an interruption ends these with EINTR even when no signal comes. They can be put back, but another thread
 # is better.
 _FRAGILE = frozenset(
@@ -120,7 +120,7 @@ class Areas:
                 self.system_call("mprotect", vaddr, size, mmap.PROT_READ | mmap.PROT_EXEC)
             else:
                 self.map_again(vaddr, size)
-            self._tracer.write(vaddr, _HEADER)
+            self._tracer.write(vaddr, HEADER)
             self._tracer.rewrite_arena(vaddr, size)
         self.use_gadget(None)
 
@@ -149,7 +149,7 @@ class Areas:
 
     def _make_sized(self, size: int, hint: int, flags: int) -> int:
         vaddr = self.map(hint, size, flags)
-        self._tracer.write(vaddr, _HEADER)
+        self._tracer.write(vaddr, HEADER)
         self._adopt(vaddr, size, self.seal(vaddr, size))
         return vaddr
 
@@ -196,7 +196,7 @@ class Areas:
                 continue
             size = mapping.end - mapping.start
             code = self._tracer.read_some(mapping.start, size)
-            if code == _HEADER.ljust(size, _BREAKPOINT):
+            if code == HEADER.ljust(size, _BREAKPOINT):
                 self._adopt(mapping.start, size, sealed=True)
                 found = True
         return found

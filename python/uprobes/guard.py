@@ -1,7 +1,8 @@
 """What keeps a target alive when the tracer is killed: a handler of SIGTRAP in it, made before the first breakpoint.
 
-All methods run in the owner thread. The handler and what it needs lie in an area of their own, which is sealed like the
-others, stays mapped after a detach, and is taken up again by the next attach. What it does: uprobe_core/patch/trap_page.h.
+All methods run in the owner thread. The handler and what it needs lie in an area of their own, which is sealed like
+the others, stays mapped after a detach, and is taken up again by the next attach. What it does stands in
+uprobe_core/patch/trap_page.h.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 SIGTRAP: Final = 5
 _ACTION_BYTES: Final = 32
 _SET_BYTES: Final = 8
-_NAME: Final = b"uprobes traps"
-_NAME_OFF: Final = 18
+NAME: Final = b"uprobes traps"
+NAME_OFF: Final = 18
 # mov $15, %rax (or %eax); syscall: the signal restorer of glibc and Go, and that of musl.
 _RESTORERS: Final = (b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05", b"\xb8\x0f\x00\x00\x00\x0f\x05")
 _GLANCES: Final = 4
@@ -114,9 +115,9 @@ class Guard:
     def _find(self, mappings: Iterable[Mapping]) -> int | None:
         """The area of an earlier attach."""
         for mapping in mappings:
-            if mapping.rights == "r-xp" and not mapping.name and mapping.size == safety.AREA_SIZE:
-                if self._tracer.read_some(mapping.start + _NAME_OFF, len(_NAME)) == _NAME:
-                    return mapping.start
+            likely = mapping.rights == "r-xp" and not mapping.name and mapping.size == safety.AREA_SIZE
+            if likely and self._tracer.read_some(mapping.start + NAME_OFF, len(NAME)) == NAME:
+                return mapping.start
         return None
 
     def _tell_stacks(self, mappings: Sequence[Mapping]) -> None:
@@ -152,7 +153,7 @@ class Guard:
 
 
 def stack_bounds(mappings: Sequence[Mapping]) -> list[int]:
-    """Start and end of each mapping that is a stack: the kernel says so, or a page that nobody may touch lies below it."""
+    """Start and end of each mapping that is a stack: the kernel says so, or a page that nobody may touch is below."""
     bounds = []
     below: Mapping | None = None
     for mapping in mappings:

@@ -73,7 +73,7 @@ _WORDS: Final[dict[Refusal, tuple[str, str | None]]] = {
     ),
     Refusal.RESTORER: ("it is the signal restorer, which unwinders recognise by its bytes", None),
     Refusal.SIGTRAP: (
-        "a thread of the process blocks SIGTRAP, which a breakpoint would unblock; without its tracer the process would die",
+        "a thread of the process blocks SIGTRAP: a breakpoint would unblock it, and be fatal if the tracer were lost",
         "mode='trap' or mode='step' does it all the same",
     ),
     Refusal.NO_START: ("no symbol or unwind entry says where instructions begin", "probe a function's first byte"),

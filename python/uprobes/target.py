@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from uprobe_core.linux import spawn as core_spawn
 from uprobes.boundaries import enclosing_instruction, function_instructions, neighbours
-from uprobes.errors import ProbeRefused, UprobeError
+from uprobes.errors import ProbeRefused, TracerLost, UprobeError
 from uprobes.hit import Memory, Registers
+from uprobes.journal import find_dead
 from uprobes.owner import Owner
-from uprobes.permission import explain_refusal, require_traceable
+from uprobes.permission import explain_refusal, require_traceable, tracer_apart
 from uprobes.places import Places
 from uprobes.probe import Probe
 from uprobes.process import entry_vaddr
+from uprobes.recovery import recover, undo
 from uprobes.refusal import Refusal
 from uprobes.resolve import resolve
 from uprobes.sites import MODES, STRATEGIES, SiteTable
@@ -57,8 +59,10 @@ class Target:
 
     def _start(self) -> None:
         require_traceable(self.pid)
+        if find_dead(self.pid) is not None:
+            recover(self.pid)
         try:
-            self._owner.start_tracing(apart=_tracer_apart())
+            self._owner.start_tracing(apart=tracer_apart())
         except OSError as error:
             raise explain_refusal(self.pid, error) from error
         _live.add(self)
@@ -203,10 +207,7 @@ class Target:
         """Every place of every specification, each once, in order of address."""
         modules = self.modules
         found = [
-            place
-            for one in wanted
-            if not isinstance(one, int)
-            for place in resolve(parse_spec(one), modules, self.pid)
+            place for one in wanted if not isinstance(one, int) for place in resolve(parse_spec(one), modules, self.pid)
         ]
         return Places(found, (one for one in wanted if isinstance(one, int)), modules)
 
@@ -237,6 +238,18 @@ class Target:
             self._at_entry.set()
         else:
             self._owner.tracer.set_off()
+
+    def on_tracer_lost(self) -> BaseException:
+        """The tracer was killed: take its changes back in its place."""
+        _live.discard(self)
+        try:
+            recovery = undo(self._sites.journal) if self._sites.journal else None
+        except (UprobeError, OSError) as error:
+            self._failure = TracerLost(self.pid, None)
+            self._failure.__cause__ = error
+        else:
+            self._failure = TracerLost(self.pid, recovery is None or recovery.complete)
+        return self._failure
 
     def on_end(self, exit_code: int, exit_signal: int) -> None:
         """The process ended by itself."""
@@ -334,13 +347,6 @@ def _refused(place: Place, refusal: Refusal, pid: int) -> ProbeRefused:
         fact=fact,
         hint=hint,
     )
-
-
-def _tracer_apart() -> bool:
-    """Whether a process of its own may trace for us. Yama's scope 1 lets only ancestors, unless root."""
-    with contextlib.suppress(OSError), open("/proc/sys/kernel/yama/ptrace_scope") as scope:
-        return scope.read().strip() != "1" or os.geteuid() == 0
-    return True
 
 
 @atexit.register

@@ -51,6 +51,9 @@ ctypedef struct traps_t:
 # disposition of SIGTRAP as it is, 32 bytes. 0 or -errno.
 cdef int traps_make(traps_t *traps, int mem_fd, uint64_t page_vaddr, const uint8_t *before) noexcept nogil
 
+# As traps_make, for a page that a dead tracer has written. Nothing is written before traps_rewrite.
+cdef int traps_adopt(traps_t *traps, uint64_t page_vaddr, const uint8_t *before) noexcept nogil
+
 # Writes page and table again; the list of areas is empty then. 0 or -errno.
 cdef int traps_rewrite(traps_t *traps, int mem_fd) noexcept nogil
 

@@ -6,6 +6,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from uprobe_core.linux.memory cimport memory_write
+from uprobe_core.linux.sigframe cimport SIGFRAME_MAX
 
 cdef extern from "<signal.h>" nogil:
     const int SIGTRAP
@@ -62,15 +63,19 @@ cdef int table_make(traps_t *traps, uint64_t table_vaddr, uint32_t size) noexcep
     return 0
 
 
-cdef int traps_make(traps_t *traps, int mem_fd, uint64_t page_vaddr, const uint8_t *before) noexcept nogil:
+cdef int traps_adopt(traps_t *traps, uint64_t page_vaddr, const uint8_t *before) noexcept nogil:
     cdef int status
     traps_drop(traps)
     data_fill(&traps.data, page_vaddr, before)
     status = table_make(traps, page_vaddr + TRAP_TABLE_OFF, TRAP_TABLE_ENTRIES)
-    if status < 0:
-        return status
-    traps.page_vaddr = page_vaddr
-    return traps_rewrite(traps, mem_fd)
+    if status == 0:
+        traps.page_vaddr = page_vaddr
+    return status
+
+
+cdef int traps_make(traps_t *traps, int mem_fd, uint64_t page_vaddr, const uint8_t *before) noexcept nogil:
+    cdef int status = traps_adopt(traps, page_vaddr, before)
+    return status if status < 0 else traps_rewrite(traps, mem_fd)
 
 
 cdef int traps_rewrite(traps_t *traps, int mem_fd) noexcept nogil:
@@ -188,7 +193,7 @@ cdef int traps_add_area(traps_t *traps, int mem_fd, uint64_t start, uint64_t end
 cdef int traps_idle(traps_t *traps, int mem_fd) noexcept nogil:
     cdef uint8_t zeros[PAGE]
     cdef uint64_t used = min(traps.data.areas * AREA_BYTES, <uint64_t>PAGE)
-    cdef int status
+    cdef int status, page
     if traps.page_vaddr == 0:
         return 0
     traps.data.table_vaddr = 0
@@ -196,8 +201,9 @@ cdef int traps_idle(traps_t *traps, int mem_fd) noexcept nogil:
     status = data_write(traps, mem_fd)
     memset(zeros, 0, PAGE)
     # A frame holds a task's registers; and nothing that was true once shall be found later.
-    if status == 0:
-        status = memory_write(mem_fd, traps.page_vaddr + TRAP_FRAME_OFF, zeros, PAGE)
+    for page in range(SIGFRAME_MAX // PAGE):
+        if status == 0:
+            status = memory_write(mem_fd, traps.page_vaddr + TRAP_FRAME_OFF + <uint64_t>page * PAGE, zeros, PAGE)
     if status == 0:
         status = memory_write(mem_fd, traps.page_vaddr + TRAP_AREAS_OFF, zeros, used)
     if status == 0:

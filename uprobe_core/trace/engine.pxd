@@ -22,6 +22,8 @@ cdef enum loop_event:
 ctypedef struct engine_t:
     pid_t pid
     bint ended
+    bint adopted          # what is in the target was put there by a tracer that is dead
+    bint unclean          # the last leave had to let something of ours stay: a thread stood in it
     int exit_code
     int exit_signal
     text_t text

@@ -5,11 +5,14 @@ As with the Tracer, numbers cross and not objects, and only the owner thread may
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset, strdup
+from libc.string cimport memcpy, memset, strdup
 
+from uprobe_core.abi cimport INSN_MAX
 from uprobe_core.linux.journal cimport Journal
+from uprobe_core.patch.arenas cimport arena_add, slot_at
+from uprobe_core.patch.sites cimport SITE_ARMED, SITE_LIVE, SITE_STEP, site_add, site_at, site_t
 from uprobe_core.patch.traps cimport (
-    TRAP_AREA_SIZE, TRAP_FRAME_OFF, TRAP_OURS_OFF, trap_entry_t, traps_add_area, traps_fit, traps_make, traps_move,
+    TRAP_AREA_SIZE, TRAP_FRAME_OFF, TRAP_OURS_OFF, trap_entry_t, traps_add_area, traps_adopt, traps_fit, traps_make, traps_move,
     traps_rewrite, traps_size_for,
 )
 from uprobe_core.trace.engine cimport engine_t
@@ -140,3 +143,46 @@ def move(Tracer tracer, uint64_t table_vaddr, uint64_t size):
     order.vaddr = table_vaddr
     order.size = <uint32_t>(size // sizeof(trap_entry_t))
     order_run(tracer, order_move, &order)
+
+
+# ---- after a tracer's death
+
+def adopt_guard(Tracer tracer, uint64_t page_vaddr, const uint8_t[::1] before, bint sealed):
+    """The dead tracer's handler is in the area at `page_vaddr`; `before` is the disposition that was there before it. Nothing
+    is written yet."""
+    cdef engine_t *engine = &tracer.engine
+    cdef int status = traps_adopt(&engine.text.traps, page_vaddr, &before[0])
+    if status < 0:
+        raise MemoryError("tracer: no memory for a table")
+    engine.text.traps.installed = True
+    engine.text.traps.sealed = sealed
+    engine.gadget.vaddr = page_vaddr
+    engine.gadget.frame_vaddr = page_vaddr + TRAP_FRAME_OFF
+    engine.adopted = True
+
+
+def adopt_arena(Tracer tracer, uint64_t vaddr, uint64_t size, bint sealed):
+    """An area of the dead tracer's, from which no slot is given out."""
+    if arena_add(&tracer.engine.text.arenas, vaddr, size, sealed) < 0:
+        raise MemoryError(f"no memory for the slots of an arena of {size} bytes")
+    fill_arena(tracer, vaddr)
+    tracer.engine.adopted = True
+
+
+def adopt_site(Tracer tracer, uint64_t vaddr, const uint8_t[::1] original, uint64_t slot_ip, int plan, int operand,
+               bint stepped, bint armed):
+    """A site of the dead tracer's: leave() takes it back like any other. original: the whole instruction."""
+    cdef site_t *site
+    cdef uint32_t number
+    if not 1 <= original.shape[0] <= INSN_MAX:
+        raise ValueError(f"tracer: an instruction of {original.shape[0]} bytes")
+    if site_add(&tracer.engine.text.sites, vaddr, &number) < 0:
+        raise MemoryError("tracer: no memory for a site")
+    site = site_at(&tracer.engine.text.sites, number)
+    site.plan = <uint64_t>plan
+    site.state = SITE_LIVE | (SITE_STEP if stepped else 0) | (SITE_ARMED if armed else 0)
+    memcpy(site.original, &original[0], original.shape[0])
+    site.length = <uint8_t>original.shape[0]
+    site.operand = <uint8_t>operand
+    site.slot = slot_at(&tracer.engine.text.arenas, slot_ip)
+    tracer.engine.adopted = True

@@ -31,6 +31,7 @@ cdef class Tracer:
     cdef engine_t engine
     cdef order_t order
     cdef bint started
+    cdef bint was_lost
     cdef object journal  # kept alive as long as the engine writes to it
 
     cdef order_t *blank(self) noexcept

@@ -18,7 +18,7 @@ from uprobe_core.abi cimport SLOT_SIZE, regs_t
 from uprobe_core.linux.doorbell cimport bell_ring
 from uprobe_core.linux.memory cimport memory_read, memory_read_some, memory_write
 from uprobe_core.linux.remote_call cimport gadget_t, remote_begin, remote_end, remote_syscall, remote_t
-from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
+from uprobe_core.linux.twin cimport twin_call, twin_is_lost, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
 from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes
 from uprobe_core.patch.text cimport (
@@ -198,6 +198,8 @@ cdef class Tracer:
         cdef int status
         with nogil:
             status = twin_call(&self.engine.twin, function, argument)
+            if status < 0:
+                self.was_lost = twin_is_lost(&self.engine.twin)
         if status < 0:
             raise OSError(-status, f"pid {self.engine.pid}: {os.strerror(-status)}")
         return status
@@ -535,6 +537,16 @@ cdef class Tracer:
         order.buffer = buffer
         order.count = len(data)
         self.call(order_write)
+
+    @property
+    def lost(self):
+        """Whether somebody has killed the tracer. What it had put into the target is there still."""
+        return bool(self.was_lost)
+
+    @property
+    def unclean(self):
+        """After leave(): whether something of ours had to stay, since a thread was still in it."""
+        return bool(self.engine.unclean)
 
     # ---- how it ended, and counters
 
