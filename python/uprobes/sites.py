@@ -86,7 +86,8 @@ class SiteTable:
             return Insertion(numbers, dict.fromkeys(range(len(places)), Refusal.SIGTRAP) | places.refusals)
         self._keep_journal()
         with told_as_journal(self._journal):
-            self._guard.make_room(len(places))
+            # A stepped site takes up to four entries: itself, and three for threads in its slot.
+            self._guard.make_room(len(places) * (4 if mode == probe_mode.MODE_STEP else 1))
         for stretch in sound_places(self._pid, places, refusals):
             with told_as_journal(self._journal):
                 _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
