@@ -22,10 +22,8 @@ def main() -> int:
             start = time.monotonic()
             outcome = Campaign(builder, mode, options.seed).run(options.kills)
             seconds = time.monotonic() - start
-            print(
-                f"{mode}: {outcome.kills} kills in {seconds:.0f} s, {len(outcome.lost)} lost, {outcome.rounds:,} rounds",
-                flush=True,
-            )
+            lost = f"{len(outcome.lost)} lost, {outcome.rounds:,} rounds"
+            print(f"{mode}: {outcome.kills} kills in {seconds:.0f} s, {lost}", flush=True)
             if outcome.by_kind["recovered later"]:
                 print(f"  {outcome.by_kind['recovered later']} were put right by recover alone", flush=True)
             for line in outcome.lost:
