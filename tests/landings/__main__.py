@@ -26,8 +26,8 @@ def main() -> int:
             total.add(found)
             print(
                 f"{name or command[0]:10} {found.transfers:9,} transfers, {found.landings:8,} landings,"
-                f" {found.unmarked} unmarked, {len(found.interior)} interior, {len(found.inside)} inside an instruction,"
-                f" {len(found.modules)} modules",
+                f" {found.unmarked} unmarked, {len(found.interior)} interior,"
+                f" {len(found.inside)} inside an instruction, {len(found.modules)} modules",
                 flush=True,
             )
             for fault in [*found.interior, *found.inside][:20]:
