@@ -22,9 +22,9 @@ from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
 from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes
 from uprobe_core.patch.text cimport (
-    image_t, insertion_t, text_arm, text_disarm, text_drop, text_insert, text_make, text_rewrite,
+    image_t, insertion_t, needs_add, needs_clear, slot_needs_t, text_arm, text_disarm, text_drop, text_insert, text_make, text_rewrite,
 )
-from uprobe_core.status cimport STATUS_OK
+from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
 from uprobe_core.trace.engine cimport (
     LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_IN_PLACE, LOOP_NONE, LOOP_ORPHANED, engine_t,
 )
@@ -32,9 +32,10 @@ from uprobe_core.trace.hit cimport hit_resume
 from uprobe_core.trace.in_place cimport step_in_place
 from uprobe_core.trace.loop cimport loop_run
 from uprobe_core.trace.start cimport target_go, target_run_to
+from uprobe_core.trace.taps cimport taps_drop
 from uprobe_core.trace.tasks cimport task_find, task_t, tasks_drop, tasks_make
 from uprobe_core.trace.world cimport (
-    engine_leave, slots_reclaim, task_halt, task_release, world_resume, world_seize, world_stop,
+    calls_serve, engine_leave, slots_reclaim, task_halt, task_release, world_resume, world_seize, world_stop,
 )
 
 from uprobe_core.x86.decode cimport DECODE_64
@@ -53,27 +54,6 @@ REGISTERS = (
     "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
 )
 
-# The arguments of one call into the tracer; the engine comes first so that all calls look alike.
-ctypedef struct order_t:
-    engine_t *engine
-    insertion_t *insertions
-    const uint32_t *sites
-    size_t count
-    size_t done
-    int mode
-    int strategy
-    int near
-    image_t image
-    pid_t tid
-    int deadline_ms
-    uint64_t vaddr
-    long number
-    uint64_t arguments[6]
-    int64_t result
-    void *buffer
-    regs_t *regs
-
-
 cdef int order_seize(void *argument) noexcept nogil:
     return world_seize((<order_t *>argument).engine)
 
@@ -85,6 +65,8 @@ cdef int order_run(void *argument) noexcept nogil:
         status = step_in_place(engine)
         if status == 0:
             status = loop_run(engine)
+    if status == LOOP_BELL:
+        calls_serve(engine)
     return status
 
 
@@ -177,11 +159,6 @@ cdef int engine_orphaned(void *argument) noexcept nogil:
 cdef class Tracer:
     """Traces process `pid` from the moment of start() until leave() or the target's end."""
 
-    cdef engine_t engine
-    cdef order_t order
-    cdef bint started
-    cdef object ringable
-
     def __cinit__(self, pid_t pid):
         # The processor that the target runs on is the one that we run on.
         cdef uint32_t options = DECODE_64 | decode_host_vendor()
@@ -194,6 +171,7 @@ cdef class Tracer:
             raise MemoryError("tracer: no memory for its tables")
 
     def __dealloc__(self):
+        taps_drop(&self.engine.taps)
         tasks_drop(&self.engine.tasks)
         text_drop(&self.engine.text)
         if self.engine.text.mem_fd >= 0:
@@ -268,16 +246,20 @@ cdef class Tracer:
                const uint8_t[::1] image, uint64_t image_vaddr):
         """Insert a site at each address, not yet armed; the engine's numbers of the sites go to `numbers`.
 
-        image: what the mapped file says is at image_vaddr (empty: believe memory). Returns what went wrong, as a list of
-        (index, status, refusal, place, reach_vaddr).
+        image: what the mapped file says is at image_vaddr (empty: believe memory). Returns three: a list of (index,
+        refusal); a list of the indices for which there was no slot; and what these need, as (anywhere, near, lowest,
+        highest, below, below_vaddr).
         """
         cdef Py_ssize_t count = vaddrs.shape[0]
         cdef insertion_t *wishes = <insertion_t *>calloc(max(count, 1), sizeof(insertion_t))
         cdef order_t *order = self.blank()
+        cdef slot_needs_t needs
         cdef Py_ssize_t i
         if wishes == NULL:
             raise MemoryError(f"no memory for {count} insertions")
-        problems = []
+        cdef list refused = []
+        cdef list waiting = []
+        needs_clear(&needs)
         try:
             for i in range(count):
                 wishes[i].vaddr = vaddrs[i]
@@ -293,11 +275,18 @@ cdef class Tracer:
             self.call(order_insert)
             for i in range(count):
                 numbers[i] = wishes[i].site
-                if wishes[i].status != STATUS_OK:
-                    problems.append((i, wishes[i].status, wishes[i].refusal, wishes[i].place, wishes[i].reach_vaddr))
+                if wishes[i].status == STATUS_OK:
+                    continue
+                if wishes[i].status == STATUS_REFUSED:
+                    refused.append((i, wishes[i].refusal))
+                elif wishes[i].status == STATUS_NO_ROOM:
+                    waiting.append(i)
+                    needs_add(&needs, &wishes[i])
+                else:
+                    raise OSError(-wishes[i].status, f"cannot insert a site at {vaddrs[i]:#x}")
         finally:
             free(wishes)
-        return problems
+        return refused, waiting, (needs.anywhere, needs.near, needs.lowest, needs.highest, needs.below, needs.below_vaddr)
 
     def arm(self, const uint32_t[::1] sites):
         """An enabled probe has these sites: write the patches that are not there yet. How many were written. No thread
