@@ -135,6 +135,11 @@ class Predicate:
         """The numbers of the registers that it asks for."""
         return sorted({op.value for op in self.ops if op.code == code.OP_REGISTER})
 
+    @property
+    def wants_stack(self) -> bool:
+        """Whether it asks for words of the stack."""
+        return any(op.code == code.OP_STACK for op in self.ops)
+
     def __call__(self, hit: Hit) -> bool:
         """Whether it holds for a hit."""
 
