@@ -10,6 +10,7 @@ from uprobes.errors import UprobeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from uprobes.batch import Batch
 
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 def import_pyarrow() -> Any:
     """The module. UprobeError where it is not installed."""
     try:
-        import pyarrow
+        import pyarrow as pa
         import pyarrow.compute
     except ImportError:
         raise UprobeError("pyarrow is not installed", hint="pip install 'uprobes[arrow]'") from None
-    return pyarrow
+    return pa
 
 
 def make_table(batches: Sequence[Batch], fields: Sequence[str]) -> Any:
@@ -54,3 +55,15 @@ def _arrow_batch(pa: Any, batch: Batch, schema: Any) -> Any:
             values = pa.compute.if_else(unread, None, values)
         arrays.append(values)
     return pa.record_batch(arrays, schema=schema)
+
+
+def write_table(table: Any, path: Path) -> None:
+    """Write a table to a file, an Arrow or, by the end of its name, a Parquet one. OSError where that fails."""
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(table, path)
+    else:
+        import pyarrow.feather
+
+        pyarrow.feather.write_feather(table, path)

@@ -21,28 +21,30 @@ class Record:
     A field that could not be read (a word of the stack past its last page) is None.
     """
 
-    __slots__ = ("_names", "site", "tid", "time_ns", "values")
+    __slots__ = ("names", "site", "tid", "time_ns", "values")
 
-    def __init__(self, time_ns: int, tid: int, site: Site, names: Sequence[str], values: tuple[int | None, ...]) -> None:
+    def __init__(
+        self, time_ns: int, tid: int, site: Site, names: Sequence[str], values: tuple[int | None, ...]
+    ) -> None:
         """Made by Batch."""
         self.time_ns = time_ns
         self.tid = tid
         self.site = site
         self.values = values
-        self._names = names
+        self.names = names
 
     def __getattr__(self, name: str) -> int | None:
         """A field's value, a 64-bit unsigned integer."""
         try:
-            return self.values[self._names.index(name)]
+            return self.values[self.names.index(name)]
         except ValueError:
-            raise AttributeError(f"no field {name!r}; there are {', '.join(self._names) or 'none'}") from None
+            raise AttributeError(f"no field {name!r}; there are {', '.join(self.names) or 'none'}") from None
 
     def __repr__(self) -> str:
         """Time, thread, place, fields."""
         fields = "".join(
             f" {name}={value if value is None else hex(value)}"
-            for name, value in zip(self._names, self.values, strict=True)
+            for name, value in zip(self.names, self.values, strict=True)
         )
         return f"<Record {self.time_ns / 1e9:.9f} tid {self.tid} {self.site.name}{fields}>"
 

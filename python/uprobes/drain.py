@@ -13,8 +13,8 @@ SHORTEST_S, LONGEST_S = 0.001, 0.02
 
 
 class Drain(threading.Thread):
-    """Calls ``update(False)`` again and again, which says whether it moved anything, until ``stop()`` or ``ended()``; then
-    ``update(True)`` until nothing is left."""
+    """Calls ``update(False)`` again and again, which says whether it moved anything, until ``stop()`` or ``ended()``;
+    then ``update(True)`` until nothing is left."""
 
     def __init__(self, update: Callable[[bool], bool], ended: Callable[[], bool]) -> None:
         """Starts at once."""

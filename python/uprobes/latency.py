@@ -32,9 +32,9 @@ _EXIT = 1
 class Latency:
     """Times from functions' entries to their exits; made by ``Target.latency``.
 
-    Each exit (a return, or a jump to another function in tail position) is paired with the entry that had the same frame:
-    recursion, longjmp, exceptions and threads do not mix calls up. Calls that were under way when it was enabled are not
-    counted, nor are those that never end.
+    Each exit (a return, or a jump to another function in tail position) is paired with the entry that had the same
+    frame: recursion, longjmp, exceptions and threads do not mix calls up. Calls that were under way when it was enabled
+    are not counted, nor are those that never end.
     """
 
     def __init__(self, board: Board, order: int, fields: int, judge: HitPlan) -> None:
@@ -47,7 +47,8 @@ class Latency:
         self._pairing: Pairing
         self._seen_lost = 0
         self._lock = threading.Lock()
-        self._batch = Batch(["frame", *["rax"] * (fields - 1)], ROOM, lambda number: None)  # type: ignore[arg-type, return-value]
+        nowhere: dict[int, Site] = {}
+        self._batch = Batch(["rsp", *["rax"] * (fields - 1)], ROOM, nowhere.__getitem__)
         self._drain: Drain
 
     def start(self, entries: Probe, exits: Probe, ended: Callable[[], bool]) -> None:
@@ -153,7 +154,8 @@ def _function(site: Site) -> tuple[str | None, str | None]:
 def make_latency(predicate: Predicate | None) -> tuple[Latency, HitPlan, Board]:
     """A latency, the plan of its records and their board."""
     if predicate is not None and (predicate.wants_stack or any(number >= OTHER for number in predicate.registers)):
-        raise FieldError("when", "a latency's condition is judged by its reader", hint="use general registers and arg0 to arg5")
+        hint = "use general registers and arg0 to arg5"
+        raise FieldError("when", "a latency's condition is judged by its reader", hint=hint)
     registers = predicate.registers if predicate else []
     fields: Sequence[tuple[int, int]] = [
         (hit_field_kind.FIELD_REGISTER, number) for number in (GENERAL.index("rsp"), *registers)

@@ -46,7 +46,7 @@ def parse_fields(names: Sequence[str]) -> list[tuple[int, int]]:
         names = [names]
     if len(names) > HIT_FIELDS_MAX:
         raise FieldError(", ".join(names), f"{len(names)} fields", hint=f"at most {HIT_FIELDS_MAX}")
-    fields = []
+    fields: list[tuple[int, int]] = []
     for name in names:
         operand = find_operand(name)
         on_stack = operand is not None and operand.code == predicate_code.OP_STACK

@@ -192,9 +192,9 @@ class Target:
     ) -> Recording:
         """Record every hit from now on: time, thread, place, and `fields`.
 
-        `fields`: names of what to keep, 64 bits each: ``arg0`` …, registers as ``rdi``, ``retval`` (at a return), ``stack0``
-        … (the words from the stack pointer on). `when`: as for ``probe``. `every`: keep one hit in so many. `limit`: keep
-        no more than so many hits. FieldError, PredicateError.
+        `fields`: names of what to keep, 64 bits each: ``arg0`` …, registers as ``rdi``, ``retval`` (at a return),
+        ``stack0`` … (the words from the stack pointer on). `when`: as for ``probe``. `every`: keep one hit in so many.
+        `limit`: keep no more than so many hits. FieldError, PredicateError.
         """
         from uprobes.recording import Recording, make_plan, parse_fields
 
@@ -210,8 +210,8 @@ class Target:
     def latency(self, spec: str | ProbeSpec, when: str | None = None, mode: str = "auto") -> Latency:
         """Time functions from their entries to their exits, from now on.
 
-        `spec`: one function, or a glob: functions that are not known to return are left out. `when`: time only calls for
-        which this holds at the entry. SymbolNotFound: `spec` is no function, or it is not known where it returns.
+        `spec`: one function, or a glob: functions that are not known to return are left out. `when`: time only calls
+        for which this holds at the entry. SymbolNotFound: `spec` is no function, or it is not known where it returns.
         """
         from uprobes.latency import make_latency
 

@@ -89,7 +89,7 @@ def test_condition_sampling_and_limit(timed):
         few = target.record("timed:seven", limit=17)
         count = target.probe("timed:seven", when="arg0 < 10")
         run_rounds(timed)
-        assert sorted(record.arg0 for record in rows(some)) == sorted([i for i in range(5, ROUNDS, 2)] * 4)
+        assert sorted(record.arg0 for record in rows(some)) == sorted([*range(5, ROUNDS, 2)] * 4)
         assert len(rows(third)) == -(-CALLS // 3)
         assert len(rows(few)) == 17
         assert few.hits == CALLS
