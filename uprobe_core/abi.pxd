@@ -248,6 +248,12 @@ cdef extern from "abi.h" nogil:
         REFUSAL_RSEQ
         REFUSAL_RESTORER
         REFUSAL_NO_START
+        REFUSAL_SHORT
+        REFUSAL_LED_INTO
+        REFUSAL_INDIRECT
+        REFUSAL_PAGE
+        REFUSAL_FAULTS
+        REFUSAL_SYSTEM_CALL
         REFUSAL_COUNT
 
     ctypedef struct plan_t:
