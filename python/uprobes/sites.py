@@ -10,12 +10,16 @@ from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from uprobe_core.abi import SLOT_SIZE, probe_mode, rip_strategy
+from uprobe_core.trace.recorder import Recorder
 from uprobes.areas import REACH, Areas
+from uprobes.board import Tap
 from uprobes.errors import NoRoom
 from uprobes.refusal import Refusal
 from uprobes.soundness import sound_places
 
 if TYPE_CHECKING:
+    from uprobe_core.x86.hitplan import HitPlan
+    from uprobes.board import Board
     from uprobes.owner import Owner
     from uprobes.places import Places
     from uprobes.probe import Probe
@@ -60,6 +64,7 @@ class SiteTable:
         self.tracer = owner.tracer
         self.areas = Areas(owner.tracer, pid, seal=seal)
         self._owner = owner
+        self._recorder = Recorder(owner.tracer)
         self._pid = pid
         self._watchers: dict[int, list[Probe]] = {}
         self._dropped = 0
@@ -79,6 +84,17 @@ class SiteTable:
             _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
         return Insertion(numbers, refusals)
 
+    # ---- what is done at hits
+
+    def tap(self, plan: HitPlan, board: Board) -> Tap:
+        """Something that probes can have done at their hits."""
+        return Tap(plan, board, self._owner.call(lambda: self._recorder.add(plan, board.memory, board.strides)))
+
+    @property
+    def over(self) -> bool:
+        """Whether the target ended or was detached: there will be no more hits."""
+        return self._owner.ended.is_set()
+
     # ---- arming
 
     def arm(self, probe: Probe) -> None:
@@ -89,6 +105,8 @@ class SiteTable:
                 for number in probe.numbers:
                     self._watchers.setdefault(number, []).append(probe)
                     self.tracer.watch(number, True)
+            if probe.tap is not None:
+                self._recorder.tie(probe.numbers, probe.tap.number)
             self.tracer.arm(probe.numbers)
 
         self._owner.call(work)
@@ -100,6 +118,8 @@ class SiteTable:
             if probe.generation != self.generation:
                 return
             self.tracer.disarm(probe.numbers)
+            if probe.tap is not None:
+                self._recorder.untie(probe.numbers, probe.tap.number)
             if probe.wants_stops:
                 for number in probe.numbers:
                     self._watchers[number].remove(probe)
