@@ -209,15 +209,19 @@ def _owner(path: Path, pid: int, started: int) -> int:
             return os.getpid()
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        owner = _lock_owner(descriptor)
-        deadline = time.monotonic() + _DYING_SECONDS
-        # Its last process, which may be the tracer that takes everything back, has not ended yet.
-        while owner and not _lives(owner) and time.monotonic() < deadline:
-            time.sleep(0.002)
-            owner = _lock_owner(descriptor)
-        return owner
+        return _lasting_owner(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _lasting_owner(descriptor: int) -> int:
+    """Whose lock it is; that of a process which has ended goes with the tracer that takes everything back for it."""
+    owner = _lock_owner(descriptor)
+    deadline = time.monotonic() + _DYING_SECONDS
+    while owner and not _lives(owner) and time.monotonic() < deadline:
+        time.sleep(0.002)
+        owner = _lock_owner(descriptor)
+    return owner
 
 
 def _lives(pid: int) -> bool:
@@ -236,6 +240,7 @@ def _lock_owner(descriptor: int) -> int:
 
 
 def _lock(descriptor: int, pid: int) -> None:
+    _lasting_owner(descriptor)
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     except OSError as error:

@@ -11,8 +11,10 @@ from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from uprobe_core.abi import SLOT_SIZE, probe_mode, rip_strategy
+from uprobe_core.trace.recorder import Recorder
 from uprobe_core.trace.safety import keep_journal
 from uprobes.areas import REACH, Areas
+from uprobes.board import Tap
 from uprobes.errors import NoRoom
 from uprobes.guard import Guard, blocks_traps
 from uprobes.journal import Journal, create, told_as_journal
@@ -21,6 +23,8 @@ from uprobes.refusal import Refusal
 from uprobes.soundness import sound_places
 
 if TYPE_CHECKING:
+    from uprobe_core.x86.hitplan import HitPlan
+    from uprobes.board import Board
     from uprobes.owner import Owner
     from uprobes.places import Places
     from uprobes.probe import Probe
@@ -67,6 +71,7 @@ class SiteTable:
         self._guard = Guard(owner.tracer, pid, self.areas)
         self._journal: Journal | None = None
         self._owner = owner
+        self._recorder = Recorder(owner.tracer)
         self._pid = pid
         self._watchers: dict[int, list[Probe]] = {}
         self._dropped = 0
@@ -117,6 +122,17 @@ class SiteTable:
         self.areas.restore()
         self._guard.restore()
 
+    # ---- what is done at hits
+
+    def tap(self, plan: HitPlan, board: Board) -> Tap:
+        """Something that probes can have done at their hits."""
+        return Tap(plan, board, self._owner.call(lambda: self._recorder.add(plan, board.memory, board.strides)))
+
+    @property
+    def over(self) -> bool:
+        """Whether the target ended or was detached: there will be no more hits."""
+        return self._owner.ended.is_set()
+
     # ---- arming
 
     def arm(self, probe: Probe) -> None:
@@ -127,6 +143,8 @@ class SiteTable:
                 for number in probe.numbers:
                     self._watchers.setdefault(number, []).append(probe)
                     self.tracer.watch(number, True)
+            if probe.tap is not None:
+                self._recorder.tie(probe.numbers, probe.tap.number)
             self.tracer.arm(probe.numbers)
 
         self._owner.call(work)
@@ -138,6 +156,8 @@ class SiteTable:
             if probe.generation != self.generation:
                 return
             self.tracer.disarm(probe.numbers)
+            if probe.tap is not None:
+                self._recorder.untie(probe.numbers, probe.tap.number)
             if probe.wants_stops:
                 for number in probe.numbers:
                     self._watchers[number].remove(probe)
@@ -220,9 +240,9 @@ class _Batch:
                 vaddrs = places.vaddrs[indices.start : indices.stop]
             else:
                 vaddrs = array("Q", map(places.vaddrs.__getitem__, indices))
-            made = array("I", bytes(4 * len(vaddrs)))
-            refused, waiting, needs = self._tracer.insert(
-                vaddrs, made, self._mode, self._strategy, reach, image, mapping.start
+            made, waiting = (array("I", bytes(4 * len(vaddrs))) for _ in range(2))
+            refused, without, needs = self._tracer.insert(
+                vaddrs, made, waiting, self._mode, self._strategy, reach, image, mapping.start
             )
             if isinstance(indices, range):
                 numbers[indices.start : indices.stop] = made
@@ -230,13 +250,13 @@ class _Batch:
                 for index, number in zip(indices, made, strict=True):
                     numbers[index] = number
             refusals.update((indices[position], Refusal(refusal)) for position, refusal in refused)
-            if waiting and not self._make_room(Needs(*needs)):
+            if without and not self._make_room(Needs(*needs)):
                 # Without near slots first; then without any, which leaves what can be emulated.
                 if reach == REACH_NONE:
                     raise NoRoom(SLOT_SIZE)
                 reach -= 1
-            if len(waiting) < len(indices):
-                indices = list(map(indices.__getitem__, waiting))
+            if without < len(indices):
+                indices = list(map(indices.__getitem__, waiting[:without]))
 
     def _make_room(self, needs: Needs) -> bool:
         """Free or make slots for those that were missing. False: there is no room, plan with less."""

@@ -7,6 +7,7 @@ from uprobe_core.abi cimport regs_t
 from uprobe_core.linux.remote_call cimport gadget_t
 from uprobe_core.linux.twin cimport twin_t
 from uprobe_core.patch.text cimport text_t
+from uprobe_core.trace.taps cimport taps_t
 from uprobe_core.trace.tasks cimport tasks_t
 
 cdef enum loop_event:
@@ -48,3 +49,4 @@ ctypedef struct engine_t:
     # which processor the tracer is kept on
     int processor
     uint32_t until_follow
+    taps_t taps           # what is counted and recorded at stops, beside the sites' own counts
