@@ -264,6 +264,7 @@ enum refusal {
     REFUSAL_PAGE,             /* five bytes would reach into the next page */
     REFUSAL_FAULTS,           /* an instruction behind the first may fault, and the program handles faults */
     REFUSAL_SYSTEM_CALL,      /* a system call: the kernel remembers where it was made */
+    REFUSAL_SIGTRAP,          /* a thread blocks SIGTRAP: a breakpoint would change its mask */
     REFUSAL_COUNT
 };
 

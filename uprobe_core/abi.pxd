@@ -254,6 +254,7 @@ cdef extern from "abi.h" nogil:
         REFUSAL_PAGE
         REFUSAL_FAULTS
         REFUSAL_SYSTEM_CALL
+        REFUSAL_SIGTRAP
         REFUSAL_COUNT
 
     ctypedef struct plan_t:
