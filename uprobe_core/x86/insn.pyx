@@ -4,6 +4,7 @@ from collections import namedtuple
 
 from cpython.bytearray cimport PyByteArray_AsString, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_Size
+from cpython.number cimport PyNumber_Index
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -334,7 +335,7 @@ cdef uint32_t decode_options(object bits, object vendor, object apx) except 0:
 
 cdef uint64_t decode_address(object address) except? 0xdead:
     try:
-        return address
+        return PyNumber_Index(address)  # an integer, not what can be rounded to one
     except (OverflowError, TypeError):
         raise failure("address", address, 0, 0, 0) from None
 

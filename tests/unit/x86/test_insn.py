@@ -60,6 +60,7 @@ def test_no_insn_without_decoding():
         ((b"\x90", -1), "0 to 2"),
         ((b"\x90", 1 << 64), "0 to 2"),
         ((b"\x90", "here"), "0 to 2"),
+        ((b"\x90", 1.5), "0 to 2"),
         ((b"\x90", 0, 16), "64 or 32"),
         ((b"\x90", 0, 64, "via"), '"amd", "intel"'),
         ((b"\x90", 0, 64, []), '"amd", "intel"'),
