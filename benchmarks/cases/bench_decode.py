@@ -1,7 +1,7 @@
-"""Decoding: a mebibyte of a library's code in one go, and single instructions from Python; Zydis and iced-x86 beside it.
+"""Decoding: a mebibyte of a library's code in one go, and single instructions from Python; Zydis and iced beside it.
 
-iced is Rust, but can be had through Python alone. So its decoder is what a call costs on code, less what the same call costs
-at the end of the bytes, where there is nothing to decode: that leaves out what every decoding begins with, in
+iced is Rust, but can be had through Python alone. So its decoder is what a call costs on code, less what the same call
+costs at the end of the bytes, where there is nothing to decode: that leaves out what every decoding begins with, in
 iced's favour.
 """
 
