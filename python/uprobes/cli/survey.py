@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from uprobes.cli.output import print_object, print_table
-from uprobes.refusal import Refusal
 from uprobes.survey import survey_file
 from uprobes.windows import jump_coverage
 
