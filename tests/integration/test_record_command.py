@@ -12,7 +12,8 @@ def objects(done):
 
 
 def test_record_prints_objects_and_a_summary(uprobes_cli):
-    done = uprobes_cli("record", "--json", "-f", "arg0", "-f", "arg2", "libc:write", "--", "sh", "-c", "echo hello; echo you")
+    script = "echo hello; echo you"
+    done = uprobes_cli("record", "--json", "-f", "arg0", "-f", "arg2", "libc:write", "--", "sh", "-c", script)
     *records, summary = objects(done)
     assert [(one["type"], one["symbol"], one["fields"]) for one in records] == [
         ("record", "write", {"arg0": 1, "arg2": 6}),
