@@ -31,6 +31,7 @@ SAMPLES = [
     (errors.RemoteCallFailed(7, "mmap"), errors.UprobeError),
     (errors.SandboxError("the sandbox ended"), RuntimeError),
     (errors.PredicateError("arg0 >", 6, "a value is missing"), ValueError),
+    (errors.FieldError("foo", "no such field"), ValueError),
 ]
 
 
