@@ -32,6 +32,7 @@ SAMPLES = [
     (errors.SandboxError("the sandbox ended"), RuntimeError),
     (errors.PredicateError("arg0 >", 6, "a value is missing"), ValueError),
     (errors.FieldError("foo", "no such field"), ValueError),
+    (errors.JournalError("/run/journal", "no space is left"), OSError),
 ]
 
 
