@@ -197,9 +197,9 @@ class _Batch:
                 vaddrs = places.vaddrs[indices.start : indices.stop]
             else:
                 vaddrs = array("Q", map(places.vaddrs.__getitem__, indices))
-            made = array("I", bytes(4 * len(vaddrs)))
-            refused, waiting, needs = self._tracer.insert(
-                vaddrs, made, self._mode, self._strategy, reach, image, mapping.start
+            made, waiting = (array("I", bytes(4 * len(vaddrs))) for _ in range(2))
+            refused, without, needs = self._tracer.insert(
+                vaddrs, made, waiting, self._mode, self._strategy, reach, image, mapping.start
             )
             if isinstance(indices, range):
                 numbers[indices.start : indices.stop] = made
@@ -207,13 +207,13 @@ class _Batch:
                 for index, number in zip(indices, made, strict=True):
                     numbers[index] = number
             refusals.update((indices[position], Refusal(refusal)) for position, refusal in refused)
-            if waiting and not self._make_room(Needs(*needs)):
+            if without and not self._make_room(Needs(*needs)):
                 # Without near slots first; then without any, which leaves what can be emulated.
                 if reach == REACH_NONE:
                     raise NoRoom(SLOT_SIZE)
                 reach -= 1
-            if len(waiting) < len(indices):
-                indices = list(map(indices.__getitem__, waiting))
+            if without < len(indices):
+                indices = list(map(indices.__getitem__, waiting[:without]))
 
     def _make_room(self, needs: Needs) -> bool:
         """Free or make slots for those that were missing. False: there is no room, plan with less."""
