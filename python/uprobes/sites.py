@@ -100,7 +100,11 @@ class SiteTable:
     # ---- what is done at hits
 
     def tap(self, plan: HitPlan, board: Board) -> Tap:
-        """Something that probes can have done at their hits."""
+        """Something that probes can have done at their hits.
+
+        Whoever serves a site in the target itself writes code by `plan` (with the site's number put in) for `board`;
+        all other sites are tied to it in the tracer. Both ways fill the same board.
+        """
         return Tap(plan, board, self._owner.call(lambda: self._recorder.add(plan, board.memory, board.strides)))
 
     @property
