@@ -96,7 +96,7 @@ typedef struct insn {
     int64_t imm;          /* first immediate, sign-extended as the instruction uses it; also moffs, far offset */
     int32_t disp;         /* displacement, sign-extended; EVEX disp8*N is already scaled */
     uint32_t attrs;       /* enum insn_attr */
-    uint16_t row;         /* line of the opcode table: names the mnemonic and the operands */
+    uint16_t name;        /* number of its name in the opcode tables; insn_mnemonic spells it */
     uint8_t length;       /* bytes, 1..15 */
     uint8_t bits;         /* 64 or 32 */
     uint8_t encoding;     /* enum insn_encoding */

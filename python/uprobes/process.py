@@ -70,18 +70,18 @@ def entry_vaddr(pid: int) -> int:
     raise TargetGone(pid, "it has no entry point: it ended, or is a thread of the kernel")
 
 
-def stack_vaddr(pid: int) -> int:
-    """Where the stack of its first thread began: another address after each exec. TargetGone."""
-    with ProcDirectory(pid) as process:
-        return process.stack_vaddr
-
-
 def handles_faults(pid: int) -> bool:
     """Whether a process has a handler for SIGSEGV, SIGBUS or SIGFPE, which may look at where the fault was."""
     with ProcDirectory(pid) as process:
         status = process.read("status")
     caught = next((line.split()[1] for line in status.splitlines() if line.startswith(b"SigCgt:")), b"0")
     return any(int(caught, 16) >> number - 1 & 1 for number in _FAULTS)
+
+
+def stack_vaddr(pid: int) -> int:
+    """Where the stack of its first thread began: another address after each exec. TargetGone."""
+    with ProcDirectory(pid) as process:
+        return process.stack_vaddr
 
 
 def start_time(pid: int) -> int:

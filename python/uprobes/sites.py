@@ -98,6 +98,21 @@ class SiteTable:
                 _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
         return Insertion(numbers, refusals)
 
+    # ---- what is done at hits
+
+    def tap(self, plan: HitPlan, board: Board) -> Tap:
+        """Something that probes can have done at their hits.
+
+        Whoever serves a site in the target itself writes code by `plan` (with the site's number put in) for `board`;
+        all other sites are tied to it in the tracer. Both ways fill the same board.
+        """
+        return Tap(plan, board, self._owner.call(lambda: self._recorder.add(plan, board.memory, board.strides)))
+
+    @property
+    def over(self) -> bool:
+        """Whether the target ended or was detached: there will be no more hits."""
+        return self._owner.ended.is_set()
+
     def _keep_journal(self) -> None:
         """Before anything is changed in the target. AlreadyTraced, JournalError."""
         if self._journal is None:
@@ -121,17 +136,6 @@ class SiteTable:
         """In the owner thread: make the areas again that the target has unmapped."""
         self.areas.restore()
         self._guard.restore()
-
-    # ---- what is done at hits
-
-    def tap(self, plan: HitPlan, board: Board) -> Tap:
-        """Something that probes can have done at their hits."""
-        return Tap(plan, board, self._owner.call(lambda: self._recorder.add(plan, board.memory, board.strides)))
-
-    @property
-    def over(self) -> bool:
-        """Whether the target ended or was detached: there will be no more hits."""
-        return self._owner.ended.is_set()
 
     # ---- arming
 

@@ -11,7 +11,7 @@ from uprobe_core.abi cimport (
     REFUSAL_NOT_EXECUTABLE, REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE, RIP_AUTO, RIP_SCRATCH, RIP_SEGMENT, SLOT_SIZE,
     WAY_BOOST, WAY_SKIP, insn_t, plan_t,
 )
-from uprobe_core.linux.journal cimport RECORD_PATCH, RECORD_STEP, journal_chunk_take, journal_record_t, record_write
+from uprobe_core.linux.journal cimport RECORD_PATCH, RECORD_STEP, journal_chunk_take, journal_entry_t, record_write
 from uprobe_core.linux.memory cimport memory_read_some, memory_write
 from uprobe_core.patch.arenas cimport (
     arena_slot_put, arena_slot_take, arenas_drop, arenas_make, slot_at, slot_vaddr,
@@ -251,10 +251,10 @@ cdef int records_reserve(text_t *text, size_t count) noexcept nogil:
 cdef void site_record(text_t *text, uint32_t number) noexcept nogil:
     """Writes down what a patch of the site would change. It may be armed from now on."""
     cdef site_t *site = site_at(&text.sites, number)
-    cdef journal_record_t record
+    cdef journal_entry_t record
     if text.journal == NULL:
         return
-    memset(&record, 0, sizeof(journal_record_t))
+    memset(&record, 0, sizeof(journal_entry_t))
     record.kind = RECORD_PATCH
     record.flags = RECORD_STEP if site.state & SITE_STEP else 0
     record.length = 1

@@ -33,6 +33,8 @@ SAMPLES = [
     (errors.RemoteCallFailed(7, "mmap"), errors.UprobeError),
     (errors.SandboxError("the sandbox ended"), RuntimeError),
     (errors.PredicateError("arg0 >", 6, "a value is missing"), ValueError),
+    (errors.FieldError("foo", "no such field"), ValueError),
+    (errors.JournalError("/run/journal", "no space is left"), OSError),
 ]
 
 
