@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from uprobe_core.trace import tracer as core
-from uprobes.errors import TargetGone
+from uprobes.errors import TargetGone, TracerLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,9 @@ class Events(Protocol):
 
     def on_exec(self) -> None:
         """The target executed another program; nothing of ours is left in it."""
+
+    def on_tracer_lost(self) -> BaseException:
+        """Somebody has killed the tracer. Put the target right; what to tell who asks next."""
 
     def on_end(self, exit_code: int, exit_signal: int) -> None:
         """The target ended."""
@@ -68,7 +71,7 @@ class Owner(threading.Thread):
         future: Future[T] = Future()
         with self._lock:
             if self.ended.is_set():
-                raise TargetGone(self.pid, "it ended, or was detached")
+                raise self._gone()
             self._work.append((work, future))
         self.tracer.ring()
         return future.result()
@@ -102,6 +105,10 @@ class Owner(threading.Thread):
             self._serve()
         except BaseException as error:  # kept for whoever asks next: nobody can catch it in this thread
             failure = error
+        if self.tracer.lost:
+            with contextlib.suppress(OSError):
+                self.tracer.leave(0)  # there is nobody to leave, but a zombie to bury
+            failure = self._events.on_tracer_lost()
         self._finish(failure)
 
     def _serve(self) -> None:
@@ -128,14 +135,24 @@ class Owner(threading.Thread):
             try:
                 future.set_result(work())
             except BaseException as error:
+                if self.tracer.lost:
+                    # What became of it is told when the target has been put right.
+                    self._work.appendleft((work, future))
+                    return
                 future.set_exception(error)
 
+    def _gone(self) -> TargetGone:
+        """For who comes too late."""
+        if isinstance(self._failure, TracerLost):
+            return TracerLost(self.pid, self._failure.clean)
+        gone = TargetGone(self.pid, "it ended, or was detached")
+        gone.__cause__ = self._failure
+        return gone
+
     def _finish(self, failure: BaseException | None) -> None:
+        self._failure = failure
         with self._lock:
             self.ended.set()
-        self._failure = failure
         while self._work:
             _, future = self._work.popleft()
-            gone = TargetGone(self.pid, "it ended, or was detached")
-            gone.__cause__ = failure
-            future.set_exception(gone)
+            future.set_exception(self._gone())

@@ -6,16 +6,25 @@ Everything that touches the target is handed to the owner thread in batches.
 from __future__ import annotations
 
 import contextlib
+import os
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from uprobe_core.abi import SLOT_SIZE, probe_mode, rip_strategy
+from uprobe_core.trace.recorder import Recorder
+from uprobe_core.trace.safety import keep_journal
 from uprobes.areas import REACH, Areas
+from uprobes.board import Tap
 from uprobes.errors import NoRoom
+from uprobes.guard import Guard, blocks_traps
+from uprobes.journal import Journal, create, told_as_journal
+from uprobes.process import stack_vaddr
 from uprobes.refusal import Refusal
 from uprobes.soundness import sound_places
 
 if TYPE_CHECKING:
+    from uprobe_core.x86.hitplan import HitPlan
+    from uprobes.board import Board
     from uprobes.owner import Owner
     from uprobes.places import Places
     from uprobes.probe import Probe
@@ -59,7 +68,10 @@ class SiteTable:
         """Nothing is inserted yet."""
         self.tracer = owner.tracer
         self.areas = Areas(owner.tracer, pid, seal=seal)
+        self._guard = Guard(owner.tracer, pid, self.areas)
+        self._journal: Journal | None = None
         self._owner = owner
+        self._recorder = Recorder(owner.tracer)
         self._pid = pid
         self._watchers: dict[int, list[Probe]] = {}
         self._dropped = 0
@@ -75,9 +87,55 @@ class SiteTable:
     def _insert(self, places: Places, mode: int, strategy: int) -> Insertion:
         numbers = array("I", bytes(4 * len(places)))
         refusals: dict[int, Refusal] = {}
+        if mode == probe_mode.MODE_AUTO and blocks_traps(self._pid):
+            return Insertion(numbers, dict.fromkeys(range(len(places)), Refusal.SIGTRAP) | places.refusals)
+        self._keep_journal()
+        with told_as_journal(self._journal):
+            # A stepped site takes up to four entries: itself, and three for threads in its slot.
+            self._guard.make_room(len(places) * (4 if mode == probe_mode.MODE_STEP else 1))
         for stretch in sound_places(self._pid, places, refusals):
-            _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
+            with told_as_journal(self._journal):
+                _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
         return Insertion(numbers, refusals)
+
+    # ---- what is done at hits
+
+    def tap(self, plan: HitPlan, board: Board) -> Tap:
+        """Something that probes can have done at their hits.
+
+        Whoever serves a site in the target itself writes code by `plan` (with the site's number put in) for `board`;
+        all other sites are tied to it in the tracer. Both ways fill the same board.
+        """
+        return Tap(plan, board, self._owner.call(lambda: self._recorder.add(plan, board.memory, board.strides)))
+
+    @property
+    def over(self) -> bool:
+        """Whether the target ended or was detached: there will be no more hits."""
+        return self._owner.ended.is_set()
+
+    def _keep_journal(self) -> None:
+        """Before anything is changed in the target. AlreadyTraced, JournalError."""
+        if self._journal is None:
+            journal = create(self._pid)
+            journal.records.stack_vaddr = stack_vaddr(self._pid)
+            keep_journal(self.tracer, journal.records, os.fsencode(journal.path))
+            self.areas.keep_journal(journal.records)
+            self._journal = journal
+
+    @property
+    def journal(self) -> Journal | None:
+        """What was changed in the target; None: nothing yet."""
+        return self._journal
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the target would survive the loss of its tracer."""
+        return self._guard.vaddr is not None
+
+    def restore_areas(self) -> None:
+        """In the owner thread: make the areas again that the target has unmapped."""
+        self.areas.restore()
+        self._guard.restore()
 
     # ---- arming
 
@@ -89,6 +147,8 @@ class SiteTable:
                 for number in probe.numbers:
                     self._watchers.setdefault(number, []).append(probe)
                     self.tracer.watch(number, True)
+            if probe.tap is not None:
+                self._recorder.tie(probe.numbers, probe.tap.number)
             self.tracer.arm(probe.numbers)
 
         self._owner.call(work)
@@ -100,6 +160,8 @@ class SiteTable:
             if probe.generation != self.generation:
                 return
             self.tracer.disarm(probe.numbers)
+            if probe.tap is not None:
+                self._recorder.untie(probe.numbers, probe.tap.number)
             if probe.wants_stops:
                 for number in probe.numbers:
                     self._watchers[number].remove(probe)
@@ -137,6 +199,9 @@ class SiteTable:
         self.generation += 1
         self._watchers.clear()
         self.areas.forget()
+        self._guard.forget()
+        if self._journal is not None:
+            self._journal.records.next_generation(stack_vaddr(self._pid))
 
     def original(self, vaddr: int, number: int | None) -> bytes:
         """The bytes of the instruction at `vaddr` as they are without a patch."""
@@ -151,6 +216,12 @@ class SiteTable:
         with contextlib.suppress(OSError):
             unmap = self.areas.unmap_gadget
         self.tracer.leave(unmap)
+        self.close_journal()
+
+    def close_journal(self) -> None:
+        """Nothing of ours is left in the target, or the target is gone."""
+        if self._journal is not None:
+            self._journal.remove()
 
 
 class _Batch:

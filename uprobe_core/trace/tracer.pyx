@@ -17,17 +17,19 @@ from posix.types cimport pid_t
 from uprobe_core.abi cimport SLOT_SIZE, regs_t
 from uprobe_core.linux.doorbell cimport bell_ring
 from uprobe_core.linux.memory cimport memory_read, memory_read_some, memory_write
-from uprobe_core.linux.remote_call cimport remote_begin, remote_end, remote_syscall, remote_t
-from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
+from uprobe_core.linux.remote_call cimport gadget_t, remote_begin, remote_end, remote_syscall, remote_t
+from uprobe_core.linux.twin cimport twin_call, twin_is_lost, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
 from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes, sites_reserve
 from uprobe_core.patch.text cimport (
     image_t, insertion_t, needs_add, needs_clear, slot_needs_t, text_arm, text_disarm, text_drop, text_insert, text_make, text_rewrite,
 )
 from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
+from uprobe_core.patch.traps cimport traps_add_area, traps_drop
 from uprobe_core.trace.engine cimport (
     LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_IN_PLACE, LOOP_NONE, LOOP_ORPHANED, engine_t,
 )
+from uprobe_core.trace.guard cimport gadget_choose
 from uprobe_core.trace.hit cimport hit_resume
 from uprobe_core.trace.in_place cimport step_in_place
 from uprobe_core.trace.loop cimport loop_run
@@ -111,17 +113,24 @@ cdef int order_call(void *argument) noexcept nogil:
     cdef order_t *order = <order_t *>argument
     cdef engine_t *engine = order.engine
     cdef remote_t remote
+    cdef gadget_t gadget
     cdef int status, ended
     status = task_halt(engine, order.tid, order.deadline_ms)
     if status < 0:
         return status
-    status = remote_begin(&remote, engine.pid, order.tid, order.vaddr)
+    gadget_choose(engine, order.tid, order.vaddr, &gadget)
+    status = remote_begin(&remote, engine.text.mem_fd, order.tid, &gadget)
     if status == 0:
         status = remote_syscall(&remote, order.number, order.arguments, &order.result)
         ended = remote_end(&remote, engine.pid)
         status = min(status, ended)
     ended = task_release(engine, order.tid)
     return min(status, ended)
+
+
+cdef int order_guard_area(void *argument) noexcept nogil:
+    cdef order_t *order = <order_t *>argument
+    return traps_add_area(&order.engine.text.traps, order.engine.text.mem_fd, order.vaddr, order.vaddr + order.count)
 
 
 cdef int order_reclaim(void *argument) noexcept nogil:
@@ -178,6 +187,8 @@ cdef class Tracer:
         taps_drop(&self.engine.taps)
         tasks_drop(&self.engine.tasks)
         text_drop(&self.engine.text)
+        free(self.engine.stacks)
+        free(self.engine.journal_path)
         if self.engine.text.mem_fd >= 0:
             os.close(self.engine.text.mem_fd)
 
@@ -187,9 +198,14 @@ cdef class Tracer:
         return &self.order
 
     cdef int call(self, int (*function)(void *) noexcept nogil) except? -1:
+        return self.call_with(function, &self.order)
+
+    cdef int call_with(self, int (*function)(void *) noexcept nogil, void *argument) except? -1:
         cdef int status
         with nogil:
-            status = twin_call(&self.engine.twin, function, &self.order)
+            status = twin_call(&self.engine.twin, function, argument)
+            if status < 0:
+                self.was_lost = twin_is_lost(&self.engine.twin)
         if status < 0:
             raise OSError(-status, f"pid {self.engine.pid}: {os.strerror(-status)}")
         return status
@@ -404,8 +420,12 @@ cdef class Tracer:
 
     def add_arena(self, uint64_t vaddr, uint64_t size, bint sealed):
         """Take a mapping of the target in as slots. sealed: it cannot be unmapped any more."""
+        cdef order_t *order = self.blank()
         if arena_add(&self.engine.text.arenas, vaddr, size, sealed) < 0:
             raise MemoryError(f"no memory for the slots of an arena of {size} bytes")
+        order.vaddr = vaddr
+        order.count = size
+        self.call(order_guard_area)
 
     def reserve_slot(self, uint64_t vaddr):
         """Keep the slot at the start of the arena at `vaddr` from being given out."""
@@ -434,7 +454,9 @@ cdef class Tracer:
         ]
 
     def forget_arenas(self):
-        """After an exec: there are none any more."""
+        """After an exec: there are none any more, and no handler of traps."""
+        traps_drop(&self.engine.text.traps)
+        memset(&self.engine.gadget, 0, sizeof(gadget_t))
         self.engine.text.arenas.count = 0
         self.engine.text.arenas.low_vaddr = ~<uint64_t>0
         self.engine.text.arenas.high_vaddr = 0
@@ -529,6 +551,16 @@ cdef class Tracer:
         order.buffer = buffer
         order.count = len(data)
         self.call(order_write)
+
+    @property
+    def lost(self):
+        """Whether somebody has killed the tracer. What it had put into the target is there still."""
+        return bool(self.was_lost)
+
+    @property
+    def unclean(self):
+        """After leave(): whether something of ours had to stay, since a thread was still in it."""
+        return bool(self.engine.unclean)
 
     # ---- how it ended, and counters
 
