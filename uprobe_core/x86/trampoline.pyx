@@ -1,0 +1,237 @@
+"""Trampolines: see trampoline.pxd."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from uprobe_core.abi cimport (
+    FLOW_CALL,
+    FLOW_CALL_INDIRECT,
+    FLOW_INT,
+    FLOW_IRET,
+    FLOW_JCC,
+    FLOW_JMP,
+    FLOW_JMP_FAR,
+    FLOW_RET_FAR,
+    FLOW_SYSCALL,
+    FLOW_SYSRET,
+    FORM_BRANCH,
+    FORM_CALL,
+    FORM_CALL_INDIRECT,
+    FORM_JUMP,
+    FORM_LAST,
+    MODE_TRAP,
+    REFUSAL_FAR_TRANSFER,
+    REFUSAL_INSIDE,
+    REFUSAL_MODE,
+    REFUSAL_NONE,
+    REFUSAL_TOO_LONG,
+    REFUSAL_TRUNCATED,
+    REFUSAL_UNDECODABLE,
+    RIP_AUTO,
+    STEP_TF_IN,
+    STEP_TF_OUT,
+    insn_t,
+    plan_t,
+)
+from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED, STATUS_TRUNCATED
+from uprobe_core.x86.count cimport count_emit, count_tail, section_t
+from uprobe_core.x86.decode cimport DECODE_64, insn_decode
+from uprobe_core.x86.emit cimport (
+    emit_begin,
+    emit_byte,
+    emit_bytes,
+    emit_fits,
+    emit_jump,
+    emit_push,
+    emit_u32,
+    emitter_t,
+    reach_near,
+)
+from uprobe_core.x86.relocate cimport REACH_NEAR, copy_place, plan_make
+
+cdef enum:
+    JCC_NEAR_SIZE = 6
+    OVER_JUMP = 2        # a short jmp, over which a taken branch goes
+    REG_RSP = 4
+
+
+cdef int insn_refuse(const insn_t *insn, bint last) noexcept nogil:
+    """Why an instruction that the planner can copy cannot be displaced into a trampoline."""
+    if insn.flow in (FLOW_SYSCALL, FLOW_INT, FLOW_SYSRET):
+        return REFUSAL_MODE  # the kernel restarts it by moving ip back, and its result shows where it ran
+    if insn.flow in (FLOW_JMP_FAR, FLOW_RET_FAR, FLOW_IRET):
+        return REFUSAL_FAR_TRANSFER
+    if insn.step in (STEP_TF_IN, STEP_TF_OUT):
+        return REFUSAL_MODE  # a thread is stepped through when it must get out
+    if insn.flow in (FLOW_CALL, FLOW_CALL_INDIRECT) and not last:
+        return REFUSAL_INSIDE  # it would return into the window
+    if insn.flow == FLOW_CALL_INDIRECT and insn.modrm < 0xC0 and insn.has_sib and insn.sib & 7 == REG_RSP \
+            and not insn.rex & 1 and insn.disp < 0:
+        return REFUSAL_MODE  # the push would overwrite the operand before it is read
+    return REFUSAL_NONE
+
+
+cdef int branch_emit(emitter_t *out, const insn_t *insn, plan_t *plan) noexcept nogil:
+    """A conditional branch: in its near form where there is one and the target is within reach."""
+    cdef uint64_t end_ip = out.ip + out.length + JCC_NEAR_SIZE
+    if insn.flow == FLOW_JCC and reach_near(end_ip, plan.target_vaddr):
+        emit_byte(out, 0x0F)
+        emit_byte(out, 0x80 | (insn.opcode & 15))
+        emit_u32(out, <uint32_t>(plan.target_vaddr - end_ip))
+        return STATUS_OK
+    plan.copy[plan.copy_length - 1] = OVER_JUMP
+    emit_bytes(out, plan.copy, plan.copy_length)
+    emit_byte(out, 0xEB)  # not taken: over the jump to the target
+    end_ip = out.ip + out.length + 1
+    emit_byte(out, 5 if reach_near(end_ip + 5, plan.target_vaddr) else 6)
+    emit_jump(out, plan.target_vaddr)
+    return STATUS_OK
+
+
+cdef int copy_emit(emitter_t *out, const insn_t *insn, uint64_t next_ip, plan_t *plan) noexcept nogil:
+    """The displaced instruction. Falls through to what is emitted next, where the original does."""
+    cdef int status
+    if plan.form == FORM_JUMP:
+        if insn.flow == FLOW_JMP:
+            emit_jump(out, plan.target_vaddr)
+        return STATUS_OK
+    if plan.form == FORM_BRANCH:
+        return branch_emit(out, insn, plan)
+    if plan.form in (FORM_CALL, FORM_CALL_INDIRECT):
+        emit_push(out, next_ip)
+    if plan.form == FORM_CALL:
+        emit_jump(out, plan.target_vaddr)
+        return STATUS_OK
+    status = copy_place(plan, out.ip + out.length)
+    emit_bytes(out, plan.copy, plan.copy_length)
+    return status
+
+
+cdef int trampoline_refuse(trampoline_t *out, int refusal) noexcept nogil:
+    out.refusal = <uint8_t>refusal
+    return STATUS_REFUSED
+
+
+cdef int trampoline_make(const uint8_t *code, size_t size, uint64_t vaddr, uint32_t options, const arrival_t *arrivals,
+                         size_t count, const board_view_t *board, uint64_t ip, uint8_t *bytes, size_t room,
+                         trampoline_t *out) noexcept nogil:
+    cdef emitter_t emitter
+    cdef section_t sections[WINDOW_INSNS]
+    cdef insn_t insn
+    cdef plan_t plan
+    cdef displaced_t *displaced
+    cdef size_t offset = 0, arrived = 0, i
+    cdef int status, refusal
+    cdef bint goes_on = True
+    memset(out, 0, sizeof(trampoline_t))
+    out.vaddr = ip
+    emit_begin(&emitter, bytes, room, ip)
+    while offset < size and goes_on:
+        if out.count == WINDOW_INSNS or size > WINDOW_BYTES:
+            return trampoline_refuse(out, REFUSAL_TOO_LONG)
+        status = insn_decode(code + offset, size - offset, vaddr + offset, options, &insn)
+        if status:
+            return trampoline_refuse(out, REFUSAL_TRUNCATED if status == STATUS_TRUNCATED else REFUSAL_UNDECODABLE)
+        if plan_make(&insn, code + offset, vaddr + offset, MODE_TRAP, RIP_AUTO, REACH_NEAR, &plan):
+            return trampoline_refuse(out, plan.refusal)
+        refusal = insn_refuse(&insn, offset + insn.length == size)
+        if refusal:
+            return trampoline_refuse(out, refusal)
+        displaced = &out.insns[out.count]
+        displaced.offset = <uint8_t>offset
+        displaced.length = insn.length
+        displaced.hit = <uint16_t>emitter.length
+        if arrived < count and arrivals[arrived].offset == offset:
+            count_emit(&emitter, board, &arrivals[arrived].place, arrivals[arrived].cell_off, &sections[arrived])
+            arrived += 1
+        displaced.copy = <uint16_t>emitter.length
+        status = copy_emit(&emitter, &insn, vaddr + offset + insn.length, &plan)
+        if status:
+            return status
+        out.count += 1
+        offset += insn.length
+        # What follows a jump in the window is padding.
+        goes_on = not (plan.form in (FORM_LAST, FORM_CALL, FORM_CALL_INDIRECT) or insn.flow == FLOW_JMP)
+    if arrived != count:
+        return trampoline_refuse(out, REFUSAL_INSIDE)
+    out.end = <uint16_t>emitter.length
+    if goes_on:
+        emit_jump(&emitter, vaddr + size)
+    for i in range(count):
+        count_tail(&emitter, board, &sections[i])
+    out.size = <uint16_t>(emitter.length if emitter.literals == 0 else room)
+    return STATUS_OK if emit_fits(&emitter) else STATUS_NO_ROOM
+
+
+cdef uint64_t trampoline_ip(const trampoline_t *trampoline, uint64_t offset) noexcept nogil:
+    cdef size_t i
+    for i in range(trampoline.count):
+        if trampoline.insns[i].offset == offset:
+            return trampoline.vaddr + trampoline.insns[i].hit
+    return 0
+
+
+cdef int trampoline_insn(const trampoline_t *trampoline, uint64_t ip) noexcept nogil:
+    cdef uint64_t offset = ip - trampoline.vaddr
+    cdef int i
+    if offset >= trampoline.end:
+        return -1
+    for i in range(trampoline.count - 1, -1, -1):
+        if trampoline.insns[i].hit <= offset:
+            return i
+    return -1
+
+
+cdef extern from "decode_options.h" nogil:
+    unsigned int decode_host_vendor()
+
+
+class Trampoline:
+    """Bytes of a trampoline, and where each instruction of its window went.
+
+    insns: for each instruction (offset in the window, length, offset of its hit code or copy, offset of its copy).
+    end: offset of the jump back.
+    """
+
+    def __init__(self, ip: int, code: bytes, insns: list[tuple[int, int, int, int]], end: int) -> None:
+        self.ip = ip
+        self.code = code
+        self.insns = insns
+        self.end = end
+
+
+def trampoline(window: bytes, vaddr: int, ip: int, *, probed: dict[int, int] = {}, gate: int = 0, rseq_off: int = 0,
+               signature: int = 0, shift: int = 20, dead: int = 0, flags_dead: bool = False,
+               red_zone: bool = True) -> Trampoline:
+    """The trampoline at `ip` of the window at `vaddr`.
+
+    probed: for offsets of instructions in the window, the offset of their counter in a stride. gate, rseq_off, signature,
+    shift: of the board; dead, flags_dead, red_zone: what holds at all of them. Raises ValueError with the number of the
+    refusal, or where it would be out of reach.
+    """
+    cdef board_view_t board
+    cdef arrival_t arrivals[WINDOW_INSNS]
+    cdef trampoline_t made
+    cdef uint8_t bytes_out[TRAMPOLINE_BYTES]
+    cdef size_t count = 0
+    cdef int status
+    board.gate_vaddr = gate
+    board.rseq_off = rseq_off
+    board.signature = signature
+    board.shift = shift
+    for offset, cell_off in sorted(probed.items()):
+        arrivals[count].offset = offset
+        arrivals[count].cell_off = cell_off
+        arrivals[count].place.dead = dead
+        arrivals[count].place.flags_dead = flags_dead
+        arrivals[count].place.red_zone = red_zone
+        count += 1
+    status = trampoline_make(window, len(window), vaddr, DECODE_64 | decode_host_vendor(), arrivals, count, &board, ip,
+                             bytes_out, TRAMPOLINE_BYTES, &made)
+    if status == STATUS_REFUSED:
+        raise ValueError(made.refusal)
+    if status:
+        raise ValueError(f"trampoline {ip:#x} is out of reach of the window at {vaddr:#x}")
+    insns = [(made.insns[i].offset, made.insns[i].length, made.insns[i].hit, made.insns[i].copy)
+             for i in range(made.count)]
+    return Trampoline(ip, bytes_out[:made.size], insns, made.end)
