@@ -206,6 +206,7 @@ enum plan_way {
     WAY_IN_PLACE,   /* the original bytes are put back for one step, all threads stopped */
     WAY_POPF,       /* the slot does it, unless it would set the trap flag */
     WAY_BOOST_UNSTEPPED, /* as WAY_BOOST; but a step would show in what the copy does, or wait for a signal */
+    WAY_JUMP,       /* in its window's trampoline: no stop at all */
     WAY_COUNT
 };
 
@@ -257,6 +258,9 @@ enum refusal {
     REFUSAL_RSEQ,             /* inside a restartable sequence */
     REFUSAL_RESTORER,         /* the signal restorer: unwinders recognise its bytes */
     REFUSAL_NO_START,         /* no symbol or unwind entry to decode from */
+    REFUSAL_NO_WINDOW,        /* no five bytes that a jump may replace */
+    REFUSAL_BUSY,             /* a thread stands in the bytes to be replaced, or will return there, again and again */
+    REFUSAL_NO_BOARD,         /* the process cannot make the shared memory that counts are kept in */
     REFUSAL_COUNT
 };
 

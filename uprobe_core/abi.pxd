@@ -203,6 +203,7 @@ cdef extern from "abi.h" nogil:
         WAY_IN_PLACE
         WAY_POPF
         WAY_BOOST_UNSTEPPED
+        WAY_JUMP
         WAY_COUNT
 
     const unsigned int OPERAND_NONE
@@ -248,6 +249,9 @@ cdef extern from "abi.h" nogil:
         REFUSAL_RSEQ
         REFUSAL_RESTORER
         REFUSAL_NO_START
+        REFUSAL_NO_WINDOW
+        REFUSAL_BUSY
+        REFUSAL_NO_BOARD
         REFUSAL_COUNT
 
     ctypedef struct plan_t:

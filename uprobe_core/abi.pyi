@@ -127,7 +127,8 @@ class plan_way(IntEnum):
     WAY_IN_PLACE = 15
     WAY_POPF = 16
     WAY_BOOST_UNSTEPPED = 17
-    WAY_COUNT = 18
+    WAY_JUMP = 18
+    WAY_COUNT = 19
 
 class probe_mode(IntEnum):
     MODE_AUTO = 0
@@ -159,7 +160,10 @@ class refusal(IntEnum):
     REFUSAL_RSEQ = 20
     REFUSAL_RESTORER = 21
     REFUSAL_NO_START = 22
-    REFUSAL_COUNT = 23
+    REFUSAL_NO_WINDOW = 23
+    REFUSAL_BUSY = 24
+    REFUSAL_NO_BOARD = 25
+    REFUSAL_COUNT = 26
 
 class rip_strategy(IntEnum):
     RIP_AUTO = 0

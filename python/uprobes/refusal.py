@@ -32,6 +32,9 @@ class Refusal(IntEnum):
     RSEQ = 20
     RESTORER = 21
     NO_START = 22
+    NO_WINDOW = 23
+    BUSY = 24
+    NO_BOARD = 25
 
     @property
     def sentence(self) -> str:
@@ -72,4 +75,10 @@ _WORDS: Final[dict[Refusal, tuple[str, str | None]]] = {
     ),
     Refusal.RESTORER: ("it is the signal restorer, which unwinders recognise by its bytes", None),
     Refusal.NO_START: ("no symbol or unwind entry says where instructions begin", "probe a function's first byte"),
+    Refusal.NO_WINDOW: ("no five bytes there can be proven safe to replace by a jump", "mode='trap'"),
+    Refusal.BUSY: ("threads stand in the bytes that a jump would replace, or will return there", "mode='trap'"),
+    Refusal.NO_BOARD: (
+        "the process cannot make the shared memory that its counts would be kept in",
+        "mode='trap'; its limits are in /proc/PID/limits (open files, address space) and its seccomp filter",
+    ),
 }

@@ -7,6 +7,7 @@ target happens here; when slots run out the caller makes an arena and asks again
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from uprobe_core.patch.arenas cimport arenas_t
+from uprobe_core.patch.jumps cimport jumps_t
 from uprobe_core.patch.sites cimport sites_t
 
 ctypedef struct text_t:
@@ -14,6 +15,7 @@ ctypedef struct text_t:
     uint32_t decode_options  # of the target's mode and processor
     sites_t sites
     arenas_t arenas
+    jumps_t jumps            # the sites that are served without a stop
     uint32_t *orphans      # taken slots that no site has any more; free once no task stands in one
     uint32_t orphan_count, orphan_room
 
@@ -32,6 +34,9 @@ ctypedef struct image_t:
     uint64_t vaddr
     uint64_t size
     const uint8_t *bytes
+
+# The target's memory is now behind this descriptor.
+cdef void text_reopen(text_t *text, int mem_fd) noexcept nogil
 
 cdef int text_make(text_t *text, int mem_fd, uint32_t decode_options) noexcept nogil
 cdef void text_drop(text_t *text) noexcept nogil
