@@ -9,6 +9,7 @@ ctypedef struct map_t:
 ctypedef struct maps_t:
     map_t *maps     # those that can be written to by the process, by rising address
     uint32_t count
+    map_t stack     # of the first thread; empty where there is none
 
 # Reads them. 0 or -errno; then there is nothing to drop.
 cdef int maps_read(maps_t *maps, pid_t pid) noexcept nogil

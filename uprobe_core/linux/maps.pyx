@@ -4,6 +4,7 @@ from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdio cimport FILE, fclose, snprintf
 from libc.stdlib cimport free, realloc, strtoull
+from libc.string cimport strstr
 from posix.types cimport pid_t
 
 cdef extern from "<stdio.h>" nogil:
@@ -39,6 +40,7 @@ cdef int maps_read(maps_t *maps, pid_t pid) noexcept nogil:
     cdef FILE *stream
     maps.maps = NULL
     maps.count = 0
+    maps.stack.start = maps.stack.end = 0
     snprintf(path, sizeof(path), b"/proc/%d/maps", pid)
     stream = fopen(path, b"re")
     if stream == NULL:
@@ -51,6 +53,9 @@ cdef int maps_read(maps_t *maps, pid_t pid) noexcept nogil:
         end = strtoull(at + 1, &at, 16)
         if at[0] == b' ' and at[1] == b'r' and at[2] == b'w':
             status = maps_append(maps, start, end, &room)
+            if strstr(at, b"[stack]") != NULL:
+                maps.stack.start = start
+                maps.stack.end = end
     free(line)
     fclose(stream)
     if status < 0:

@@ -4,8 +4,8 @@ Only the thread that seized a task may call these for it. The raw system call is
 cannot tell a peeked -1 from an error, and because it needs no variadic casts.
 """
 
-from libc.errno cimport errno
-from libc.stdint cimport uint64_t
+from libc.errno cimport EINVAL, errno
+from libc.stdint cimport uint32_t, uint64_t
 from posix.types cimport pid_t
 
 from uprobe_core.abi cimport regs_t
@@ -56,9 +56,21 @@ cdef extern from "<signal.h>" nogil:
         int si_code
         void *si_addr
 
+cdef extern from *:
+    """
+    /* glibc before 2.34 does not name it. */
+    #define RSEQ_CONFIGURATION 0x420f
+    struct rseq_configuration { uint64_t pointer; uint32_t size, signature, flags, pad; };
+    """
+    const long PTRACE_GET_RSEQ_CONFIGURATION "RSEQ_CONFIGURATION"
+    ctypedef struct rseq_configuration_t "struct rseq_configuration":
+        uint64_t pointer
+        uint32_t size, signature, flags, pad
+
 # The word offset of rip in struct user, whose first member is user_regs_struct.
 cdef enum:
     USER_RIP = 16 * 8
+    USER_DEBUG = 848  # of struct user's u_debugreg
 
 cdef inline long ptrace_call(long request, pid_t tid, unsigned long addr, unsigned long argument) noexcept nogil:
     if syscall(SYS_ptrace, request, <long>tid, addr, argument) < 0:
@@ -97,6 +109,23 @@ cdef inline long regs_get(pid_t tid, regs_t *regs) noexcept nogil:
 
 cdef inline long regs_set(pid_t tid, const regs_t *regs) noexcept nogil:
     return ptrace_call(PTRACE_SETREGS, tid, 0, <unsigned long>regs)
+
+# Where the task stops before it runs the instruction there (a debug register of its own); 0: nowhere.
+cdef inline long breakpoint_set(pid_t tid, uint64_t ip) noexcept nogil:
+    cdef long status = ptrace_call(PTRACE_POKEUSER, tid, USER_DEBUG + 7 * 8, 0)
+    if status == 0:
+        status = ptrace_call(PTRACE_POKEUSER, tid, USER_DEBUG, ip)
+    if status == 0 and ip:
+        status = ptrace_call(PTRACE_POKEUSER, tid, USER_DEBUG + 7 * 8, 1)
+    return status
+
+# struct rseq of the task: -errno (-EINVAL: none is registered).
+cdef inline long rseq_get(pid_t tid, rseq_configuration_t *configuration) noexcept nogil:
+    cdef long got = syscall(SYS_ptrace, <long>PTRACE_GET_RSEQ_CONFIGURATION, <long>tid, sizeof(rseq_configuration_t),
+                            configuration)
+    if got < 0:
+        return -errno
+    return 0 if configuration.pointer else -EINVAL
 
 cdef inline long event_message(pid_t tid, unsigned long *message) noexcept nogil:
     return ptrace_call(PTRACE_GETEVENTMSG, tid, 0, <unsigned long>message)

@@ -60,6 +60,9 @@ cdef void window_cancel(jumps_t *jumps, uint32_t window) noexcept nogil
 # The bytes of [vaddr, vaddr + size) that were read from the target, as they are without our jumps.
 cdef void jumps_hide(const jumps_t *jumps, uint64_t vaddr, uint8_t *bytes, size_t size) noexcept nogil
 
+# A copy of the target's memory, behind `mem_fd`, gets its own bytes back.
+cdef void jumps_clean(const jumps_t *jumps, int mem_fd) noexcept nogil
+
 # Frees a trampoline that nothing leads to and nobody is in; its bytes become int3.
 cdef int trampoline_free(jumps_t *jumps, uint32_t trampoline) noexcept nogil
 

@@ -48,7 +48,7 @@ cdef bint window_is_live(const jumps_t *jumps, const window_t *window) noexcept 
     if window.state & WINDOW_ARMED:
         return True
     while number != SITE_NONE:
-        if site_at(jumps.sites, number).state & SITE_LIVE:
+        if site_at(jumps.sites, number).state & (SITE_LIVE | SITE_JUMP) == SITE_LIVE | SITE_JUMP:
             return True
         number = jump_site_find(&jumps.windows, number).next
     return False
@@ -82,6 +82,8 @@ cdef int wish_window(jumps_t *jumps, jump_wish_t *wish, const uint8_t *code, uin
     cdef uint8_t there[WINDOW_BYTES]
     cdef window_t *window
     cdef uint32_t place = window_after(&jumps.windows, wish.window_vaddr)
+    if trap_overlaps(jumps, wish.window_vaddr, wish.length):
+        return wish_refuse(wish, REFUSAL_OCCUPIED)
     while place < jumps.windows.count and jumps.windows.order[place].vaddr < wish.window_vaddr + wish.length:
         number[0] = jumps.windows.order[place].window
         window = &jumps.windows.windows[number[0]]
@@ -95,8 +97,6 @@ cdef int wish_window(jumps_t *jumps, jump_wish_t *wish, const uint8_t *code, uin
         window_remove(&jumps.windows, number[0])
     if memory_read(jumps.mem_fd, wish.window_vaddr, there, wish.length) < 0:
         return wish_refuse(wish, REFUSAL_TRUNCATED)
-    if trap_overlaps(jumps, wish.window_vaddr, wish.length):
-        return wish_refuse(wish, REFUSAL_OCCUPIED)
     if memcmp(there, code, wish.length):
         return wish_refuse(wish, REFUSAL_CHANGED)
     return window_add(&jumps.windows, wish.window_vaddr, code, wish.length, number)
@@ -374,3 +374,17 @@ cdef void jumps_hide(const jumps_t *jumps, uint64_t vaddr, uint8_t *bytes, size_
             offset = window.vaddr + i - vaddr
             if offset < size and bytes[offset] == patch[i]:
                 bytes[offset] = window.original[i]
+
+
+cdef void jumps_clean(const jumps_t *jumps, int mem_fd) noexcept nogil:
+    cdef uint8_t patch[JUMP_SIZE]
+    cdef uint8_t there[JUMP_SIZE]
+    cdef const window_t *window
+    cdef uint32_t place
+    for place in range(jumps.windows.count):
+        window = &jumps.windows.windows[jumps.windows.order[place].window]
+        if not window.state & WINDOW_ARMED:
+            continue
+        jump_write(window, jumps.windows.trampolines[window.trampoline].vaddr, patch)
+        if memory_read(mem_fd, window.vaddr, there, JUMP_SIZE) == 0 and memcmp(there, patch, JUMP_SIZE) == 0:
+            memory_write(mem_fd, window.vaddr, window.original, JUMP_SIZE)

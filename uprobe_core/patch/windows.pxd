@@ -50,6 +50,7 @@ ctypedef struct jump_site_t:
 # The memory that counters are in.
 ctypedef struct board_t:
     uint64_t vaddr            # in the target
+    uint64_t size             # of the mapping
     const uint8_t *bytes      # ours
     uint32_t processors
     uint32_t cells            # in each stride

@@ -20,10 +20,11 @@ from uprobe_core.linux.memory cimport memory_read, memory_read_some, memory_writ
 from uprobe_core.linux.remote_call cimport remote_begin, remote_end, remote_syscall, remote_t
 from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
-from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes
+from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_JUMP, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes
 from uprobe_core.patch.text cimport (
-    image_t, insertion_t, text_arm, text_disarm, text_drop, text_insert, text_make, text_rewrite,
+    image_t, insertion_t, text_arm, text_disarm, text_drop, text_insert, text_make, text_reopen, text_rewrite,
 )
+from uprobe_core.patch.windows cimport jump_hits
 from uprobe_core.status cimport STATUS_OK
 from uprobe_core.trace.engine cimport (
     LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_IN_PLACE, LOOP_NONE, LOOP_ORPHANED, engine_t,
@@ -52,27 +53,6 @@ REGISTERS = (
     "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",
     "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
 )
-
-# The arguments of one call into the tracer; the engine comes first so that all calls look alike.
-ctypedef struct order_t:
-    engine_t *engine
-    insertion_t *insertions
-    const uint32_t *sites
-    size_t count
-    size_t done
-    int mode
-    int strategy
-    int near
-    image_t image
-    pid_t tid
-    int deadline_ms
-    uint64_t vaddr
-    long number
-    uint64_t arguments[6]
-    int64_t result
-    void *buffer
-    regs_t *regs
-
 
 cdef int order_seize(void *argument) noexcept nogil:
     return world_seize((<order_t *>argument).engine)
@@ -177,11 +157,6 @@ cdef int engine_orphaned(void *argument) noexcept nogil:
 cdef class Tracer:
     """Traces process `pid` from the moment of start() until leave() or the target's end."""
 
-    cdef engine_t engine
-    cdef order_t order
-    cdef bint started
-    cdef object ringable
-
     def __cinit__(self, pid_t pid):
         # The processor that the target runs on is the one that we run on.
         cdef uint32_t options = DECODE_64 | decode_host_vendor()
@@ -233,7 +208,7 @@ cdef class Tracer:
         fd = os.open(f"/proc/{self.engine.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
         if self.engine.text.mem_fd >= 0:
             os.close(self.engine.text.mem_fd)
-        self.engine.text.mem_fd = fd
+        text_reopen(&self.engine.text, fd)
 
     def ring(self):
         """From any thread: make run() return BELL."""
@@ -321,7 +296,7 @@ cdef class Tracer:
                 site = site_at(&self.engine.text.sites, sites[i])
                 if not arm:
                     site.armers -= 1
-                if site.armers == 0:
+                if site.armers == 0 and not site.state & SITE_JUMP:
                     wanted[order.count] = sites[i]
                     order.count += 1
                 if arm:
@@ -353,7 +328,7 @@ cdef class Tracer:
             site = site_at(&self.engine.text.sites, sites[i])
             site.users -= 1
             if site.users == 0:
-                site.state &= ~<uint64_t>SITE_LIVE
+                site.state &= ~<uint64_t>(SITE_LIVE | SITE_JUMP)
                 dropped += 1
         return dropped
 
@@ -366,19 +341,19 @@ cdef class Tracer:
         """(vaddr, plan byte, state, hits, length, original, slot address or 0) of one site."""
         cdef site_t *site = site_at(&self.engine.text.sites, number)
         slot = 0 if site.slot == SLOT_NONE else slot_vaddr(&self.engine.text.arenas, site.slot)
-        return (site.vaddr, site.plan, site.state, site.hits, site.length,
+        return (site.vaddr, site.plan, site.state, self.hits(number), site.length,
                 PyBytes_FromStringAndSize(<char *>site.original, site.length), slot)
 
     def hits(self, uint32_t number):
         """The count of one site; any thread."""
-        return site_at(&self.engine.text.sites, number).hits
+        return site_at(&self.engine.text.sites, number).hits + jump_hits(&self.engine.text.jumps.windows, number)
 
     def hits_sum(self, const uint32_t[::1] sites):
         """The counts of many sites, summed; any thread."""
         cdef uint64_t total = 0
         cdef Py_ssize_t i
         for i in range(sites.shape[0]):
-            total += site_at(&self.engine.text.sites, sites[i]).hits
+            total += site_at(&self.engine.text.sites, sites[i]).hits + jump_hits(&self.engine.text.jumps.windows, sites[i])
         return total
 
     def watch(self, uint32_t number, bint callback):

@@ -24,6 +24,7 @@ from uprobe_core.trace.deferral cimport signal_give_back
 from uprobe_core.trace.engine cimport LOOP_ENDED, LOOP_EXEC, LOOP_NONE
 from uprobe_core.trace.hit cimport slot_leave, step_abort
 from uprobe_core.trace.loop cimport stop_is_hit_taken_back, stop_serve
+from uprobe_core.trace.repatch cimport windows_leave
 from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_HELD, TASK_KEPT, TASK_STEPPING, task_add, task_find, task_t
 
 cdef extern from "<dirent.h>" nogil:
@@ -43,6 +44,10 @@ cdef enum:
     LEAVE_MS = 5000
     FILL_BYTES = 4096
     BREAKPOINT = 0xcc
+    MAPPINGS_MAX = 4096
+
+ctypedef struct mapping_t:
+    uint64_t vaddr, size
 
 
 cdef inline unsigned long seize_options() noexcept nogil:
@@ -337,37 +342,54 @@ cdef void arenas_empty(engine_t *engine) noexcept nogil:
             vaddr += FILL_BYTES
 
 
-cdef void arenas_unmap(engine_t *engine) noexcept nogil:
-    """Unmaps the arenas that are not sealed."""
+cdef uint32_t mappings_to_go(engine_t *engine, bint jumps_gone, mapping_t *mappings) noexcept nogil:
+    """What can be unmapped: arenas and areas that are not sealed, and the board, if nobody comes to them again."""
+    cdef uint32_t i, count = 0
+    for i in range(engine.text.arenas.count):
+        if not engine.text.arenas.arenas[i].sealed and count < MAPPINGS_MAX:
+            mappings[count].vaddr = engine.text.arenas.arenas[i].vaddr
+            mappings[count].size = engine.text.arenas.arenas[i].size
+            count += 1
+    for i in range(engine.text.jumps.areas.count if jumps_gone else 0):
+        if not engine.text.jumps.areas.areas[i].sealed and count < MAPPINGS_MAX:
+            mappings[count].vaddr = engine.text.jumps.areas.areas[i].gate_vaddr
+            mappings[count].size = (engine.text.jumps.areas.areas[i].size + engine.text.jumps.areas.areas[i].vaddr
+                                    - engine.text.jumps.areas.areas[i].gate_vaddr)
+            count += 1
+    if jumps_gone and engine.text.jumps.windows.board.vaddr and count < MAPPINGS_MAX:
+        mappings[count].vaddr = engine.text.jumps.windows.board.vaddr
+        mappings[count].size = engine.text.jumps.windows.board.size
+        count += 1
+    return count
+
+
+cdef void mappings_unmap(engine_t *engine, bint jumps_gone) noexcept nogil:
     cdef remote_t remote
     cdef uint64_t arguments[6]
     cdef int64_t result
-    cdef uint32_t i, arena
+    cdef mapping_t mappings[MAPPINGS_MAX]
+    cdef uint32_t count = mappings_to_go(engine, jumps_gone, mappings)
+    cdef uint32_t i, mapping
     cdef pid_t tid
-    cdef bint any_open = False
     arguments[2] = arguments[3] = arguments[4] = arguments[5] = 0
-    for arena in range(engine.text.arenas.count):
-        any_open = any_open or not engine.text.arenas.arenas[arena].sealed
-    if not any_open:
-        return
-    for i in range(engine.tasks.mask + 1):
+    for i in range(engine.tasks.mask + 1 if count else 0):
         tid = engine.tasks.table[i].tid
         # A task in a group stop would have to be woken for it.
         if not tid or not engine.tasks.table[i].flags & TASK_HELD or engine.tasks.table[i].status & 0xff != SIGTRAP:
             continue
         if remote_begin(&remote, engine.pid, tid, engine.unmap_gadget) < 0:
             continue
-        for arena in range(engine.text.arenas.count):
-            arguments[0] = engine.text.arenas.arenas[arena].vaddr
-            arguments[1] = engine.text.arenas.arenas[arena].size
-            if not engine.text.arenas.arenas[arena].sealed:
-                remote_syscall(&remote, SYS_munmap, arguments, &result)
+        for mapping in range(count):
+            arguments[0] = mappings[mapping].vaddr
+            arguments[1] = mappings[mapping].size
+            remote_syscall(&remote, SYS_munmap, arguments, &result)
         remote_end(&remote, engine.pid)
         return
 
 
 cdef int engine_leave(engine_t *engine) noexcept nogil:
     cdef uint32_t i
+    cdef bint jumps_gone
     cdef int status
     if engine.ended:
         return 0
@@ -377,9 +399,10 @@ cdef int engine_leave(engine_t *engine) noexcept nogil:
         return 0
     tasks_clear(engine)
     if status == 0:
+        jumps_gone = windows_leave(engine)
         arenas_empty(engine)
         if engine.unmap_gadget:
-            arenas_unmap(engine)
+            mappings_unmap(engine, jumps_gone)
     for i in range(engine.tasks.mask + 1):
         if engine.tasks.table[i].tid:
             task_detach(engine.tasks.table[i].tid, 0)

@@ -33,6 +33,7 @@ ctypedef struct displaced_t:
 
 ctypedef struct trampoline_t:
     uint64_t vaddr
+    uint64_t window_vaddr
     uint8_t count          # instructions
     uint8_t refusal        # enum refusal
     uint16_t end           # behind the last copy: the jump back, if there is one

@@ -125,6 +125,7 @@ cdef int trampoline_make(const uint8_t *code, size_t size, uint64_t vaddr, uint3
     cdef bint goes_on = True
     memset(out, 0, sizeof(trampoline_t))
     out.vaddr = ip
+    out.window_vaddr = vaddr
     emit_begin(&emitter, bytes, room, ip)
     while offset < size and goes_on:
         if out.count == WINDOW_INSNS or size > WINDOW_BYTES:

@@ -1,0 +1,342 @@
+"""Sites that are served without a stop: the part of a Tracer that handles windows, areas and the board.
+
+As with the Tracer, numbers cross and not objects; only the owner thread may call, but for nothing here.
+"""
+
+from array import array
+
+from libc.errno cimport EINVAL, ETIMEDOUT
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from uprobe_core.abi cimport regs_t
+from uprobe_core.linux.ptrace cimport regs_get, rseq_configuration_t, rseq_get
+from uprobe_core.linux.twin cimport twin_call
+from uprobe_core.patch.jump_areas cimport UNIT, UNIT_TAKEN, jump_area_add, jump_area_t, jump_areas_drop
+from uprobe_core.patch.jumps cimport (
+    jump_wish_t, jumps_insert, jumps_prepare, window_cancel, window_is_taken,
+)
+from uprobe_core.patch.sites cimport SITE_JUMP, SITE_LIVE, SITE_NONE, site_at
+from uprobe_core.patch.windows cimport (
+    TRAMPOLINE_NONE, WINDOW_ARMED, WINDOW_BUSY, WINDOW_CHANGED, WINDOW_LEAVING, WINDOW_NONE, jump_hits_fold, jump_site_find,
+    jump_site_t, window_at, window_t, windows_drop,
+)
+from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK
+from uprobe_core.trace.engine cimport engine_t
+from uprobe_core.trace.repatch cimport trampolines_reclaim, windows_apply, windows_demote
+from uprobe_core.trace.world cimport world_resume, world_stop
+from uprobe_core.x86.trampoline cimport trampoline_t
+
+cdef enum:
+    STOP_MS = 2000
+    RSEQ_ALIGN = 32
+
+# The arguments of one call into the tracer.
+ctypedef struct jump_order_t:
+    engine_t *engine
+    const uint32_t *windows
+    size_t count
+    jump_wish_t *wishes
+    const uint8_t *code
+    uint64_t code_vaddr, code_size
+    uint32_t missing
+    int64_t rseq_off
+    uint32_t signature
+
+
+cdef int order_insert(void *argument) noexcept nogil:
+    cdef jump_order_t *order = <jump_order_t *>argument
+    return jumps_insert(&order.engine.text.jumps, order.wishes, order.count, order.code, order.code_vaddr, order.code_size)
+
+
+cdef int order_prepare(void *argument) noexcept nogil:
+    cdef jump_order_t *order = <jump_order_t *>argument
+    return jumps_prepare(&order.engine.text.jumps, order.windows, order.count, &order.missing)
+
+
+cdef int order_apply(void *argument) noexcept nogil:
+    cdef jump_order_t *order = <jump_order_t *>argument
+    cdef int status = world_stop(order.engine, STOP_MS)
+    if status == 0:
+        status = windows_apply(order.engine, order.windows, order.count)
+    world_resume(order.engine)
+    return status
+
+
+cdef int order_demote(void *argument) noexcept nogil:
+    cdef jump_order_t *order = <jump_order_t *>argument
+    cdef int status = world_stop(order.engine, STOP_MS)
+    if status == 0:
+        status = windows_demote(order.engine, order.windows, order.count)
+    world_resume(order.engine)
+    return status
+
+
+cdef int order_reclaim(void *argument) noexcept nogil:
+    cdef jump_order_t *order = <jump_order_t *>argument
+    cdef int status = world_stop(order.engine, STOP_MS)
+    if status == 0:
+        status = trampolines_reclaim(order.engine)
+    world_resume(order.engine)
+    return status
+
+
+cdef int rseq_find(jump_order_t *order) noexcept nogil:
+    """Where struct rseq is from the thread pointer, if that is so in all threads."""
+    cdef engine_t *engine = order.engine
+    cdef rseq_configuration_t configuration
+    cdef regs_t regs
+    cdef int64_t offset
+    cdef uint32_t i
+    cdef int status
+    cdef bint first = True
+    for i in range(engine.tasks.mask + 1):
+        if not engine.tasks.table[i].tid:
+            continue
+        status = <int>rseq_get(engine.tasks.table[i].tid, &configuration)
+        if status == 0:
+            status = <int>regs_get(engine.tasks.table[i].tid, &regs)
+        if status < 0:
+            return status
+        offset = <int64_t>(configuration.pointer - regs.fs_base)
+        if offset != <int32_t>offset or offset == 0 or not (first or offset == order.rseq_off
+                                                           and configuration.signature == order.signature):
+            return -EINVAL
+        order.rseq_off = offset
+        order.signature = configuration.signature
+        first = False
+    return -EINVAL if first else 0
+
+
+cdef int order_rseq(void *argument) noexcept nogil:
+    cdef jump_order_t *order = <jump_order_t *>argument
+    cdef int status = world_stop(order.engine, STOP_MS)
+    if status == 0:
+        status = rseq_find(order)
+    world_resume(order.engine)
+    return status
+
+
+cdef class Jumps:
+    """The windows, areas and the board of one Tracer."""
+
+    def __cinit__(self, Tracer tracer not None):
+        self.tracer = tracer
+
+    cdef int call(self, int (*function)(void *) noexcept nogil, void *argument) except? -1:
+        cdef jump_order_t *order = <jump_order_t *>argument
+        cdef int status
+        order.engine = &self.tracer.engine
+        with nogil:
+            status = twin_call(&self.tracer.engine.twin, function, order)
+        if status < 0:
+            raise OSError(-status, f"pid {self.tracer.engine.pid}: cannot change its jumps")
+        return status
+
+    def rseq(self):
+        """(offset of struct rseq from the thread pointer, signature), the same in all threads; None: it is not so."""
+        cdef jump_order_t order
+        try:
+            self.call(order_rseq, &order)
+        except OSError as error:
+            if error.errno == ETIMEDOUT:
+                raise
+            return None
+        return order.rseq_off, order.signature
+
+    # ---- the board, and areas
+
+    def set_board(self, uint64_t vaddr, uint64_t size, const uint8_t[::1] memory, uint32_t processors, int shift,
+                  int rseq_off, uint32_t signature):
+        """Counters lie at `vaddr` in the target and in `memory` here, 1 << shift bytes for each processor."""
+        self.board_memory = memory
+        self.tracer.engine.text.jumps.windows.board.vaddr = vaddr
+        self.tracer.engine.text.jumps.windows.board.size = size
+        self.tracer.engine.text.jumps.windows.board.bytes = &memory[0]
+        self.tracer.engine.text.jumps.windows.board.processors = processors
+        self.tracer.engine.text.jumps.windows.board.cells = (<uint32_t>1 << shift) // 8
+        self.tracer.engine.text.jumps.windows.board.view.shift = shift
+        self.tracer.engine.text.jumps.windows.board.view.rseq_off = rseq_off
+        self.tracer.engine.text.jumps.windows.board.view.signature = signature
+
+    @property
+    def cells_used(self):
+        """Counters of the board that sites have, from the first."""
+        return self.tracer.engine.text.jumps.windows.board.used
+
+    def add_area(self, uint64_t gate_vaddr, uint64_t vaddr, uint64_t size, bint sealed):
+        """Take a mapping in: its gate page, and its code."""
+        if jump_area_add(&self.tracer.engine.text.jumps.areas, gate_vaddr, vaddr, size, sealed) < 0:
+            raise MemoryError(f"no memory for an area of {size} bytes")
+
+    def keep(self, uint64_t vaddr, uint64_t size):
+        """Bytes of the last area that are not to be given out."""
+        cdef jump_area_t *area
+        cdef uint32_t unit
+        area = &self.tracer.engine.text.jumps.areas.areas[self.tracer.engine.text.jumps.areas.count - 1]
+        for unit in range((vaddr - area.vaddr) // UNIT, min((vaddr + size - area.vaddr + UNIT - 1) // UNIT, area.units)):
+            area.free -= area.owners[unit] != UNIT_TAKEN
+            area.owners[unit] = UNIT_TAKEN
+
+    def areas(self):
+        """(gate address, address of the code, its bytes, free ones) of each area."""
+        cdef jump_area_t *area
+        found = []
+        for i in range(self.tracer.engine.text.jumps.areas.count):
+            area = &self.tracer.engine.text.jumps.areas.areas[i]
+            found.append((area.gate_vaddr, area.vaddr, area.size, area.free * UNIT))
+        return found
+
+    def forget(self):
+        """All windows and areas are gone, as after an exec, or will not be used any more. The counts stay."""
+        with_sites = self.tracer.engine.text.jumps.windows.chunks != NULL
+        if with_sites:
+            jump_hits_fold(&self.tracer.engine.text.jumps.windows, &self.tracer.engine.text.sites)
+        windows_drop(&self.tracer.engine.text.jumps.windows)
+        jump_areas_drop(&self.tracer.engine.text.jumps.areas)
+        self.board_memory = None
+
+    # ---- sites and windows
+
+    def insert(self, const uint64_t[::1] vaddrs, const uint64_t[::1] starts, const uint8_t[::1] lengths,
+               const uint32_t[::1] dead, const uint8_t[::1] facts, uint64_t low, uint64_t high,
+               const uint8_t[::1] image, uint64_t image_vaddr, uint32_t[::1] numbers):
+        """Insert a site at each address, not yet enabled; the engine's numbers go to `numbers`.
+
+        starts, lengths: of the window of each. dead: registers; facts: bit 0, flags are dead; bit 1, the red zone may be
+        in use. low, high: what a trampoline must reach. image: the file's bytes at image_vaddr. Returns the refusals as
+        a list of (index, refusal).
+        """
+        cdef Py_ssize_t count = vaddrs.shape[0]
+        cdef jump_order_t order
+        cdef jump_wish_t *wishes = <jump_wish_t *>calloc(max(count, 1), sizeof(jump_wish_t))
+        cdef Py_ssize_t i
+        if wishes == NULL:
+            raise MemoryError(f"no memory for {count} insertions")
+        refused = []
+        try:
+            for i in range(count):
+                wishes[i].vaddr = vaddrs[i]
+                wishes[i].window_vaddr = starts[i]
+                wishes[i].length = lengths[i]
+                wishes[i].place.dead = dead[i]
+                wishes[i].place.flags_dead = facts[i] & 1
+                wishes[i].place.red_zone = facts[i] >> 1 & 1
+                wishes[i].low = low
+                wishes[i].high = high
+            order.wishes = wishes
+            order.count = count
+            order.code = &image[0]
+            order.code_vaddr = image_vaddr
+            order.code_size = image.shape[0]
+            self.call(order_insert, &order)
+            for i in range(count):
+                numbers[i] = wishes[i].site
+                if wishes[i].status < 0:
+                    raise OSError(-wishes[i].status, f"cannot insert a site at {wishes[i].vaddr:#x}")
+                if wishes[i].status:
+                    refused.append((i, wishes[i].refusal))
+        finally:
+            free(wishes)
+        return refused
+
+    def windows_of(self, const uint32_t[::1] sites):
+        """The windows that serve these sites, each once; sites that traps serve have none."""
+        cdef jump_site_t *jump
+        cdef Py_ssize_t i
+        found = {}
+        for i in range(sites.shape[0]):
+            if site_at(&self.tracer.engine.text.sites, sites[i]).state & SITE_JUMP:
+                jump = jump_site_find(&self.tracer.engine.text.jumps.windows, sites[i])
+                if jump != NULL and jump.window != WINDOW_NONE:
+                    found[jump.window] = None
+        return array("I", found)
+
+    def windows_at(self, const uint64_t[::1] vaddrs):
+        """The windows in use that have these addresses among their bytes, each once."""
+        cdef Py_ssize_t i
+        found = {}
+        for i in range(vaddrs.shape[0]):
+            if window_is_taken(&self.tracer.engine.text.jumps, vaddrs[i]):
+                found[window_at(&self.tracer.engine.text.jumps.windows, vaddrs[i])] = None
+        return array("I", found)
+
+    def sites_in(self, const uint32_t[::1] windows):
+        """The sites that these windows serve: their numbers."""
+        cdef uint32_t number
+        cdef Py_ssize_t i
+        found = array("I")
+        for i in range(windows.shape[0]):
+            number = self.tracer.engine.text.jumps.windows.windows[windows[i]].first
+            while number != SITE_NONE:
+                if site_at(&self.tracer.engine.text.sites, number).state & (SITE_LIVE | SITE_JUMP) == SITE_LIVE | SITE_JUMP:
+                    found.append(number)
+                number = jump_site_find(&self.tracer.engine.text.jumps.windows, number).next
+        return found
+
+    def prepare(self, const uint32_t[::1] windows):
+        """Write the trampolines that are missing. None, or what an area has to reach, (low, high), to have room."""
+        cdef jump_order_t order
+        cdef window_t *window
+        if windows.shape[0] == 0:
+            return None
+        order.windows = &windows[0]
+        order.count = windows.shape[0]
+        if self.call(order_prepare, &order) == STATUS_OK:
+            return None
+        window = &self.tracer.engine.text.jumps.windows.windows[order.missing]
+        return window.low, window.high
+
+    def apply(self, const uint32_t[::1] windows):
+        """Stop all threads and write the patches. The windows that could not be: (those into which a thread will return,
+        those whose bytes somebody has changed)."""
+        cdef jump_order_t order
+        cdef Py_ssize_t i
+        busy, changed = array("I"), array("I")
+        if windows.shape[0] == 0:
+            return busy, changed
+        order.windows = &windows[0]
+        order.count = windows.shape[0]
+        self.call(order_apply, &order)
+        for i in range(windows.shape[0]):
+            state = self.tracer.engine.text.jumps.windows.windows[windows[i]].state
+            if state & WINDOW_BUSY:
+                busy.append(windows[i])
+            if state & WINDOW_CHANGED:
+                changed.append(windows[i])
+        return busy, changed
+
+    def set_leaving(self, const uint32_t[::1] windows, bint leaving):
+        """Whether sites in these windows may be planned for traps."""
+        cdef Py_ssize_t i
+        for i in range(windows.shape[0]):
+            if leaving:
+                self.tracer.engine.text.jumps.windows.windows[windows[i]].state |= WINDOW_LEAVING
+            else:
+                self.tracer.engine.text.jumps.windows.windows[windows[i]].state &= ~<unsigned int>WINDOW_LEAVING
+
+    def demote(self, const uint32_t[::1] windows):
+        """Stop all threads; the sites of these windows are served by traps from now on."""
+        cdef jump_order_t order
+        if windows.shape[0]:
+            order.windows = &windows[0]
+            order.count = windows.shape[0]
+            self.call(order_demote, &order)
+
+    def reclaim(self):
+        """Stop all threads and free the trampolines that nothing leads to and no thread is in; how many."""
+        cdef jump_order_t order
+        return self.call(order_reclaim, &order)
+
+    def describe(self, uint32_t number):
+        """(address of the window, its bytes, address of the trampoline or 0, its bytes) of a site."""
+        cdef jump_site_t *jump = jump_site_find(&self.tracer.engine.text.jumps.windows, number)
+        cdef window_t *window
+        cdef trampoline_t *trampoline
+        if jump == NULL or jump.window == WINDOW_NONE:
+            return None
+        window = &self.tracer.engine.text.jumps.windows.windows[jump.window]
+        if not window.state & WINDOW_ARMED:
+            return window.vaddr, window.length, 0, 0
+        trampoline = &self.tracer.engine.text.jumps.windows.trampolines[window.trampoline]
+        return window.vaddr, window.length, trampoline.vaddr, trampoline.size
