@@ -258,7 +258,13 @@ enum refusal {
     REFUSAL_RSEQ,             /* inside a restartable sequence */
     REFUSAL_RESTORER,         /* the signal restorer: unwinders recognise its bytes */
     REFUSAL_NO_START,         /* no symbol or unwind entry to decode from */
-    REFUSAL_NO_WINDOW,        /* no five bytes that a jump may replace */
+    /* No jump can be written there; a trap can. */
+    REFUSAL_SHORT,            /* fewer than five bytes before the next place where control may come in */
+    REFUSAL_LED_INTO,         /* control may come into the middle of the instruction */
+    REFUSAL_INDIRECT,         /* the function has a computed jump of which it is not known where it leads */
+    REFUSAL_PAGE,             /* five bytes would reach into the next page */
+    REFUSAL_FAULTS,           /* an instruction behind the first may fault, and the program handles faults */
+    REFUSAL_SYSTEM_CALL,      /* a system call: the kernel remembers where it was made */
     REFUSAL_BUSY,             /* a thread stands in the bytes to be replaced, or will return there, again and again */
     REFUSAL_NO_BOARD,         /* the process cannot make the shared memory that counts are kept in */
     REFUSAL_COUNT

@@ -249,7 +249,12 @@ cdef extern from "abi.h" nogil:
         REFUSAL_RSEQ
         REFUSAL_RESTORER
         REFUSAL_NO_START
-        REFUSAL_NO_WINDOW
+        REFUSAL_SHORT
+        REFUSAL_LED_INTO
+        REFUSAL_INDIRECT
+        REFUSAL_PAGE
+        REFUSAL_FAULTS
+        REFUSAL_SYSTEM_CALL
         REFUSAL_BUSY
         REFUSAL_NO_BOARD
         REFUSAL_COUNT

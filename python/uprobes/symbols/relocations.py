@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 RELOCATION = struct.Struct("<QIIq")
 """Elf64_Rela: address, type (the low half of r_info), symbol index, addend."""
+ADDEND_OFFSET = 16
 DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_JMPREL = 2, 7, 8, 23
 R_64, R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE, R_IRELATIVE = 1, 6, 7, 8, 37
 
@@ -42,11 +43,12 @@ class RestartableSequence(NamedTuple):
 
 def read_relocations(elf: ElfFile) -> Iterator[Relocation]:
     """Those of data and of the linkage table, in file order."""
-    for raw in _tables(elf):
+    for raw in relocation_tables(elf):
         yield from map(Relocation._make, RELOCATION.iter_unpack(raw[: len(raw) - len(raw) % RELOCATION.size]))
 
 
-def _tables(elf: ElfFile) -> Iterator[bytes]:
+def relocation_tables(elf: ElfFile) -> Iterator[bytes]:
+    """The records of each table, one after another."""
     if elf.dynamic:
         for table, size in ((DT_RELA, DT_RELASZ), (DT_JMPREL, DT_PLTRELSZ)):
             if table in elf.dynamic and size in elf.dynamic:
