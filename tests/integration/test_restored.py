@@ -110,7 +110,7 @@ def test_reader_that_does_not_read_holds_nothing_up(victim):
     command = start_command("trace", "-p", spin.pid, "-n", 5000, "spin:work(%lu)")
     wait_until(lambda: executable_text(spin.pid) != before, "the probe is in")
     wait_until(lambda: executable_text(spin.pid) == before, "the probe is out")
-    assert tracer_pid(spin.pid) == 0
+    wait_until(lambda: tracer_pid(spin.pid) == 0, "nobody traces the target any more")
     out, err = command.communicate(timeout=60)
     assert command.returncode == 0, err
     assert len(out) > 65536, "the pipe was not full"

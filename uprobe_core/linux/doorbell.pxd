@@ -5,11 +5,15 @@ thread that sleeps for ever; ringing stops it. It shares our memory, blocks ever
 wait calls (exit signal 0) and dies with the tracer thread (PR_SET_PDEATHSIG).
 """
 
+from libc.stdint cimport uint64_t
 from posix.types cimport pid_t
 
 ctypedef struct bell_t:
     pid_t pid
     void *stack
+    pid_t parent
+    int word              # counts the changes of alarm_ns; the bell sleeps on it
+    uint64_t alarm_ns     # CLOCK_MONOTONIC; when the bell rings by itself, 0: never
 
 # Makes the bell; only from the thread that will wait. 0, or -errno.
 cdef int bell_hang(bell_t *bell) noexcept nogil
@@ -22,3 +26,6 @@ cdef void bell_reset(const bell_t *bell) noexcept nogil
 
 # By the thread that hung it.
 cdef void bell_remove(bell_t *bell) noexcept nogil
+
+# By the waiting thread: the bell rings by itself at this time, once (0: not any more).
+cdef void bell_set_alarm(bell_t *bell, uint64_t at_ns) noexcept nogil

@@ -1,7 +1,7 @@
 """The doorbell: see doorbell.pxd."""
 
 from libc.errno cimport ENOMEM, errno
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from posix.signal cimport kill, sigfillset, sigset_t
 from posix.types cimport pid_t
 
@@ -20,9 +20,16 @@ cdef extern from "<sys/prctl.h>" nogil:
 
 cdef extern from "<sys/syscall.h>" nogil:
     const long SYS_prctl
-    const long SYS_pause
     const long SYS_getppid
     const long SYS_exit
+    const long SYS_kill
+    const long SYS_getpid
+
+cdef extern from "linux/handover.h" nogil:
+    int futex_wait_until(int *word, int value, uint64_t at_ns)
+    void futex_wake(int *word)
+    int word_load(const int *word)
+    void word_store(int *word, int value)
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_sigmask(int how, const sigset_t *new, sigset_t *old)
@@ -41,14 +48,23 @@ cdef extern from "<unistd.h>" nogil:
     pid_t getpid()
 
 
-cdef int bell_main(void *parent) noexcept nogil:
-    # Only raw calls here: errno and all else in thread-local storage belong to the tracer thread.
+cdef int bell_main(void *argument) noexcept nogil:
+    # Nothing here may fail: errno and all else in thread-local storage belong to the tracer thread.
+    cdef bell_t *bell = <bell_t *>argument
+    cdef uint64_t at_ns
+    cdef int word
+    cdef int rung = -1  # the word for which it rang by itself: once is enough
     syscall(SYS_prctl, <long>PR_SET_PDEATHSIG, <long>SIGKILL)
     syscall(SYS_prctl, <long>PR_SET_NAME, b"uprobes-bell")
-    if syscall(SYS_getppid) != <long>parent:
+    if syscall(SYS_getppid) != <long>bell.parent:
         syscall(SYS_exit, <long>0)
     while True:
-        syscall(SYS_pause)
+        word = word_load(&bell.word)
+        at_ns = 0 if word == rung else bell.alarm_ns
+        # A time that was set while we looked at it changes the word: then we look again at once.
+        if futex_wait_until(&bell.word, word, at_ns):
+            rung = word
+            syscall(SYS_kill, syscall(SYS_getpid), <long>SIGSTOP)
 
 
 cdef int bell_hang(bell_t *bell) noexcept nogil:
@@ -59,9 +75,12 @@ cdef int bell_hang(bell_t *bell) noexcept nogil:
     # A terminal's Ctrl-C or Ctrl-Z reaches the whole process group; the mask is inherited.
     sigfillset(&everything)
     pthread_sigmask(SIG_SETMASK, &everything, &before)
+    bell.parent = getpid()
+    bell.word = 0
+    bell.alarm_ns = 0
     # With a descriptor table of its own it would hold the host's pipes open.
     bell.pid = clone(bell_main, <uint8_t *>bell.stack + STACK_BYTES, CLONE_VM | CLONE_FILES | CLONE_FS,
-                     <void *><long>getpid())
+                     bell)
     cdef int status = 0 if bell.pid > 0 else -errno
     pthread_sigmask(SIG_SETMASK, &before, NULL)
     if status < 0:
@@ -89,3 +108,9 @@ cdef void bell_remove(bell_t *bell) noexcept nogil:
         pass
     free(bell.stack)
     bell.stack = NULL
+
+
+cdef void bell_set_alarm(bell_t *bell, uint64_t at_ns) noexcept nogil:
+    bell.alarm_ns = at_ns
+    word_store(&bell.word, (word_load(&bell.word) + 1) & 0x3fffffff)
+    futex_wake(&bell.word)

@@ -25,7 +25,3 @@ cdef int remote_begin(remote_t *remote, pid_t pid, pid_t tid, uint64_t gadget_va
 cdef int remote_syscall(remote_t *remote, long number, const uint64_t *arguments, int64_t *result) noexcept nogil
 
 cdef int remote_end(remote_t *remote, pid_t pid) noexcept nogil
-
-# Registers of a task that our interruption made return EINTR from a call that does not restart by itself: as they were
-# before the call, so that it is made again. True if that was so.
-cdef bint call_put_back(regs_t *regs) noexcept nogil

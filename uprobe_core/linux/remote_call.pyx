@@ -1,6 +1,6 @@
 """Remote system calls: see remote_call.pxd."""
 
-from libc.errno cimport EINTR, EPROTO, ESRCH
+from libc.errno cimport EPROTO, ESRCH
 from libc.stdint cimport int64_t, uint64_t
 from posix.types cimport pid_t
 
@@ -15,41 +15,10 @@ from uprobe_core.linux.wait cimport (
 
 cdef extern from "<sys/syscall.h>" nogil:
     const long SYS_tgkill
-    const long SYS_epoll_wait
-    const long SYS_epoll_pwait
-    const long SYS_epoll_pwait2
-    const long SYS_rt_sigtimedwait
-    const long SYS_semop
-    const long SYS_semtimedop
-    const long SYS_io_getevents
-    const long SYS_io_pgetevents
-    const long SYS_io_uring_enter
-    const long SYS_recvfrom
-    const long SYS_recvmsg
-    const long SYS_recvmmsg
-    const long SYS_accept
-    const long SYS_accept4
 
 # PTRACE_O_TRACESYSGOOD marks the stops at a system call's entry and exit.
 cdef enum:
     SYSCALL_STOP = 0x80
-
-
-cdef bint call_put_back(regs_t *regs) noexcept nogil:
-    # signal(7): these are never restarted by the kernel, and an interruption ends them even when no signal comes.
-    cdef long number = <long>regs.orig_rax
-    if <int64_t>regs.rax != -EINTR:
-        return False
-    if not (number == SYS_epoll_wait or number == SYS_epoll_pwait or number == SYS_epoll_pwait2
-            or number == SYS_rt_sigtimedwait or number == SYS_semop or number == SYS_semtimedop
-            or number == SYS_io_getevents or number == SYS_io_pgetevents or number == SYS_io_uring_enter
-            or number == SYS_recvfrom or number == SYS_recvmsg or number == SYS_recvmmsg
-            or number == SYS_accept or number == SYS_accept4):
-        return False
-    regs.rip -= 2
-    regs.rax = regs.orig_rax
-    regs.orig_rax = <uint64_t>-1
-    return True
 
 
 cdef int remote_wait(remote_t *remote, int resume_status, bint *at_syscall) noexcept nogil:

@@ -34,6 +34,7 @@ ctypedef struct engine_t:
     # counters
     uint64_t stops        # all stops served
     uint64_t replayed     # hits taken back because a signal came first; they came again
+    uint64_t alarm_ns     # when the bell rings by itself; 0: never
     # which processor the tracer is kept on
     int processor
     uint32_t until_follow

@@ -1,6 +1,6 @@
 """The tasks (threads) of a target that we trace, found by tid."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from posix.types cimport pid_t
 
 from uprobe_core.linux.ptrace cimport siginfo_t
@@ -14,6 +14,7 @@ cdef enum task_flag:
     TASK_KEPT = 0x20      # a new target that waits at its entry point, its stop taken note of
     TASK_REPLAY = 0x08    # the hit at `replay_ip` was reported already and comes once more
     TASK_RESTARTING = 0x40 # the system call of the site at `restart_ip` was interrupted and may be restarted
+    TASK_SPARED = 0x80    # asleep in a call and nowhere near a slot: need not be stopped for a leave
 
 ctypedef struct task_t:
     pid_t tid       # 0: an empty entry
@@ -28,6 +29,12 @@ ctypedef struct task_t:
     int deferred         # the signal that waits
     siginfo_t deferred_info
     uint64_t mask        # the signal mask to put back then
+    # The call that an interruption ends with EINTR: when its time is up (0: it has none), what it returns then, and when
+    # it was put back (0: it was not). Times are of CLOCK_MONOTONIC.
+    uint64_t call_due_ns
+    uint64_t call_put_back_ns
+    int64_t call_result
+    long call_number
 
 ctypedef struct tasks_t:
     task_t *table   # open addressing, power of two, at most half full

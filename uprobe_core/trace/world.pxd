@@ -19,6 +19,9 @@ cdef int slots_reclaim(engine_t *engine, int deadline_ms) noexcept nogil
 cdef int task_halt(engine_t *engine, pid_t tid, int deadline_ms) noexcept nogil
 cdef int task_release(engine_t *engine, pid_t tid) noexcept nogil
 
+# Ends the calls whose time is up (see calls.pxd).
+cdef void calls_serve(engine_t *engine) noexcept nogil
+
 # Keeps a task that is about to report a stop of ours where it stands, until it is told to go on. Its stop is taken note of:
 # one that is not would be reported again and again. 0 or -errno.
 cdef int task_keep(engine_t *engine, pid_t tid) noexcept nogil

@@ -8,24 +8,25 @@ from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
 from posix.types cimport pid_t
 
-from uprobe_core.abi cimport SLOT_SIZE, regs_t
+from uprobe_core.abi cimport SLOT_SIZE
+from uprobe_core.linux.asleep cimport asleep_t, monotonic_ns, task_asleep
 from uprobe_core.linux.memory cimport memory_write
 from uprobe_core.linux.ptrace cimport (
     PTRACE_EVENT_STOP, PTRACE_O_TRACECLONE, PTRACE_O_TRACEEXEC, PTRACE_O_TRACEFORK, PTRACE_O_TRACESYSGOOD,
-    PTRACE_O_TRACEVFORK, PTRACE_PEEKSIGINFO_SHARED, ip_get, regs_get, regs_set, siginfo_peek, siginfo_t,
-    sigmask_get, task_cont, task_detach, task_interrupt, task_listen, task_seize,
+    PTRACE_O_TRACEVFORK, ip_get, siginfo_peek, siginfo_t, task_cont, task_detach, task_interrupt, task_listen, task_seize,
 )
-from uprobe_core.linux.remote_call cimport call_put_back, remote_begin, remote_end, remote_syscall, remote_t
+from uprobe_core.linux.remote_call cimport remote_begin, remote_end, remote_syscall, remote_t
 from uprobe_core.linux.wait cimport SIGTRAP, stop_consume, stop_event, stop_is_end, stop_poll_task, stop_t, stop_wait_task
 from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, site_find
 from uprobe_core.patch.text cimport text_disarm, text_reclaim
+from uprobe_core.trace.calls cimport call_is_due, call_note, call_put_back, calls_set_alarm
 from uprobe_core.trace.deferral cimport signal_give_back
 from uprobe_core.trace.engine cimport LOOP_ENDED, LOOP_EXEC, LOOP_NONE
 from uprobe_core.trace.hit cimport slot_leave, step_abort
 from uprobe_core.trace.loop cimport stop_is_hit_taken_back, stop_serve
 from uprobe_core.trace.repatch cimport windows_leave
-from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_HELD, TASK_KEPT, TASK_STEPPING, task_add, task_find, task_t
+from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_HELD, TASK_KEPT, TASK_SPARED, TASK_STEPPING, task_add, task_find, task_t
 
 cdef extern from "<dirent.h>" nogil:
     ctypedef struct DIR:
@@ -41,6 +42,7 @@ cdef extern from "<sys/syscall.h>" nogil:
 
 cdef enum:
     PEEK_COUNT = 16
+    CALL_MS = 100
     LEAVE_MS = 5000
     FILL_BYTES = 4096
     BREAKPOINT = 0xcc
@@ -102,22 +104,6 @@ cdef void pause_us(long us) noexcept nogil:
     nanosleep(&span, NULL)
 
 
-cdef bint signal_waits(pid_t tid) noexcept nogil:
-    """Whether a signal that the task does not block is about to be delivered to it."""
-    cdef siginfo_t infos[PEEK_COUNT]
-    cdef uint64_t mask
-    cdef long i, count
-    cdef unsigned int queue
-    if sigmask_get(tid, &mask) < 0:
-        return True
-    for queue in range(2):
-        count = siginfo_peek(tid, PTRACE_PEEKSIGINFO_SHARED if queue else 0, infos, PEEK_COUNT)
-        for i in range(count):
-            if not mask >> (infos[i].si_signo - 1) & 1:
-                return True
-    return False
-
-
 cdef bint trap_waits(engine_t *engine, const task_t *task) noexcept nogil:
     """Whether the task has run an int3 or a step of ours whose trap has not been reported yet: an interruption is
     reported before signals are (Linux kernel/signal.c, get_signal)."""
@@ -155,13 +141,6 @@ cdef int settled_serve(engine_t *engine, const stop_t *stop) noexcept nogil:
     return min(status, 0)
 
 
-cdef void call_resume(pid_t tid) noexcept nogil:
-    """The interruption ended a system call that the kernel does not restart: make it go on."""
-    cdef regs_t regs
-    if regs_get(tid, &regs) == 0 and call_put_back(&regs) and not signal_waits(tid):
-        regs_set(tid, &regs)
-
-
 cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
     """Looks at one interrupted task. `held` says whether it stands still now; whatever else it was at is served."""
     cdef stop_t stop
@@ -186,7 +165,7 @@ cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
         task.status = stop.status
         task.flags |= TASK_HELD
         held[0] = True
-        call_resume(tid)
+        call_put_back(engine, task)
         return 0
     return settled_serve(engine, &stop)
 
@@ -216,9 +195,14 @@ cdef int task_halt(engine_t *engine, pid_t tid, int deadline_ms) noexcept nogil:
     cdef int64_t until = clock_ms() + deadline_ms
     cdef long wait_us = 20
     cdef bint held = False
+    cdef task_t *task
     cdef int status
     if task_is_kept(engine, tid):
         return 0
+    task = task_find(&engine.tasks, tid)
+    if task == NULL:
+        return -ESRCH
+    call_note(engine, task)
     status = <int>task_interrupt(tid)
     if status < 0:
         return status
@@ -247,6 +231,23 @@ cdef int task_release(engine_t *engine, pid_t tid) noexcept nogil:
     return <int>task_cont(tid, 0)
 
 
+cdef void calls_serve(engine_t *engine) noexcept nogil:
+    cdef uint64_t now_ns = monotonic_ns()
+    cdef uint32_t i
+    cdef pid_t tid
+    if engine.alarm_ns == 0 or now_ns < engine.alarm_ns:
+        return
+    for i in range(engine.tasks.mask + 1):
+        tid = engine.tasks.table[i].tid
+        if not tid or engine.tasks.table[i].call_due_ns == 0 or engine.tasks.table[i].call_due_ns > now_ns:
+            continue
+        if not call_is_due(&engine.tasks.table[i], now_ns):
+            engine.tasks.table[i].call_due_ns = 0
+        elif task_halt(engine, tid, CALL_MS) == 0:
+            task_release(engine, tid)
+    calls_set_alarm(engine)
+
+
 cdef int world_stop(engine_t *engine, int deadline_ms) noexcept nogil:
     cdef int64_t until = clock_ms() + deadline_ms
     cdef long wait_us = 20
@@ -255,15 +256,16 @@ cdef int world_stop(engine_t *engine, int deadline_ms) noexcept nogil:
     cdef bint held
     for i in range(engine.tasks.mask + 1):
         tid = engine.tasks.table[i].tid
-        if tid and not task_is_kept(engine, tid) and not engine.tasks.table[i].flags & TASK_HELD:
-            task_interrupt(engine.tasks.table[i].tid)
+        if tid and not task_is_kept(engine, tid) and not engine.tasks.table[i].flags & (TASK_HELD | TASK_SPARED):
+            call_note(engine, &engine.tasks.table[i])
+            task_interrupt(tid)
     while True:
         running = 0
         i = 0
         # The table may change under us: a settled task may bring a new one, or end.
         while i <= engine.tasks.mask:
             tid = engine.tasks.table[i].tid
-            if tid and not engine.tasks.table[i].flags & TASK_HELD:
+            if tid and not engine.tasks.table[i].flags & (TASK_HELD | TASK_SPARED):
                 if task_settle(engine, tid, &held) == 0 and not held:
                     running += 1
             i += 1
@@ -363,6 +365,19 @@ cdef uint32_t mappings_to_go(engine_t *engine, bint jumps_gone, mapping_t *mappi
     return count
 
 
+cdef void task_unspare(engine_t *engine) noexcept nogil:
+    """Stops one of the sleeping tasks after all, if nobody else is there to be asked for a call."""
+    cdef uint32_t i
+    for i in range(engine.tasks.mask + 1):
+        if engine.tasks.table[i].tid and engine.tasks.table[i].flags & TASK_HELD:
+            return
+    for i in range(engine.tasks.mask + 1):
+        if engine.tasks.table[i].tid and engine.tasks.table[i].flags & TASK_SPARED:
+            engine.tasks.table[i].flags &= ~<uint32_t>TASK_SPARED
+            if task_halt(engine, engine.tasks.table[i].tid, LEAVE_MS) == 0:
+                return
+
+
 cdef void mappings_unmap(engine_t *engine, bint jumps_gone) noexcept nogil:
     cdef remote_t remote
     cdef uint64_t arguments[6]
@@ -372,6 +387,8 @@ cdef void mappings_unmap(engine_t *engine, bint jumps_gone) noexcept nogil:
     cdef uint32_t i, mapping
     cdef pid_t tid
     arguments[2] = arguments[3] = arguments[4] = arguments[5] = 0
+    if count:
+        task_unspare(engine)
     for i in range(engine.tasks.mask + 1 if count else 0):
         tid = engine.tasks.table[i].tid
         # A task in a group stop would have to be woken for it.
@@ -387,6 +404,19 @@ cdef void mappings_unmap(engine_t *engine, bint jumps_gone) noexcept nogil:
         return
 
 
+cdef void tasks_spare(engine_t *engine) noexcept nogil:
+    """A task that sleeps in a call of its own is let go by the tracer's end, and never notices. No site is armed any more,
+    so that it can wake when it likes."""
+    cdef asleep_t asleep
+    cdef task_t *task
+    cdef uint32_t i
+    for i in range(engine.tasks.mask + 1):
+        task = &engine.tasks.table[i]
+        if (task.tid and not task.flags and task_asleep(task.tid, &asleep)
+                and slot_at(&engine.text.arenas, asleep.ip) == SLOT_NONE):
+            task.flags |= TASK_SPARED
+
+
 cdef int engine_leave(engine_t *engine) noexcept nogil:
     cdef uint32_t i
     cdef bint jumps_gone
@@ -394,6 +424,10 @@ cdef int engine_leave(engine_t *engine) noexcept nogil:
     if engine.ended:
         return 0
     sites_disarm(engine)
+    # A tracer in the host's own thread is still there when the host believes that it has left; and nobody may wake into
+    # bytes that are being replaced.
+    if engine.twin.pid and engine.text.jumps.areas.count == 0:
+        tasks_spare(engine)
     status = world_stop(engine, LEAVE_MS)
     if engine.ended:
         return 0
@@ -404,6 +438,6 @@ cdef int engine_leave(engine_t *engine) noexcept nogil:
         if engine.unmap_gadget:
             mappings_unmap(engine, jumps_gone)
     for i in range(engine.tasks.mask + 1):
-        if engine.tasks.table[i].tid:
+        if engine.tasks.table[i].tid and not engine.tasks.table[i].flags & TASK_SPARED:
             task_detach(engine.tasks.table[i].tid, 0)
     return 0
