@@ -236,3 +236,11 @@ class predicate_code(IntEnum):
     OP_GREATER_EQUAL_SIGNED = 30
     OP_TEST = 31
     OP_CODES = 32
+
+HIT_FIELDS_MAX: int
+HIT_STACK_MAX: int
+PREDICATE_DEPTH_MAX: int
+PREDICATE_OPS_MAX: int
+RECORD_UNREAD: int
+RING_HEADER: int
+RING_STEP: int

@@ -66,8 +66,9 @@ static void on_signal(int number) {
     int kept = errno;
     if (own)
         for (int i = 0; i < 3; i++) {
-            own->nested++;
-            own->code(own->number | 1u << 16, own->nested, ~own->nested, 0, 0, 0);
+            /* One instruction: handlers interrupt each other. */
+            uint64_t turn = __atomic_add_fetch(&own->nested, 1, __ATOMIC_RELAXED);
+            own->code(own->number | 1u << 16, turn, ~turn, 0, 0, 0);
         }
     errno = kept;
 }
@@ -173,4 +174,12 @@ int64_t tid_offset(void) {
         if (*(int32_t *)(base + offset) == tid)
             return offset;
     return 0;
+}
+
+/* The kernel looks at the descriptor of the thread's last sequence whenever it is preempted: none must be overwritten
+ * before the thread has forgotten it. */
+void forget_sequence(int64_t rseq_offset) {
+    char *base;
+    __asm__("mov %%fs:0, %0" : "=r"(base));
+    *(volatile uint64_t *)(base + rseq_offset + 8) = 0;
 }

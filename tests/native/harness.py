@@ -95,6 +95,8 @@ class Area:
 
     def put(self, code: bytes) -> int:
         """Copy code to a place of its own; its address."""
+        if rseq_offset() is not None:
+            library().forget_sequence(ctypes.c_int64(rseq_offset()))
         at = self.next
         self.memory[at : at + len(code)] = code
         self.next = (at + len(code) + 63) // 64 * 64
@@ -115,10 +117,16 @@ class Area:
         return made[0]
 
     def machine(self, plan: HitPlan, **place) -> int:
-        """The plan's code as code for `run`."""
+        """The plan's code as code for `run`: it ends in a jump through the last word of the gate page. (Aligned: it has to
+        work where alignment is checked.)"""
         leave = ctypes.cast(library().machine_leave, ctypes.c_void_p).value
-        made = self.assemble(plan, suffix=b"\xff\x25\0\0\0\0" + leave.to_bytes(8, "little"), **place)
+        self.memory[PAGE - 8 : PAGE] = leave.to_bytes(8, "little")
+        here = self.next
+        mark = b"\xff\x25\xcc\xcc\xcc\xcc"
+        made = self.assemble(plan, suffix=mark, **place)
         assert made is not None
+        at = here + made[1].rindex(mark) + 2
+        self.memory[at : at + 4] = (PAGE - 8 - (at + 4)).to_bytes(4, "little", signed=True)
         return made[0]
 
 

@@ -6,6 +6,9 @@ and the sequence begins anew. So every processor's counters and rings have one w
 nests. The code changes no register and no flag that is live, no vector or x87 state, and nothing below the stack
 pointer that may be in use; it does not depend on the alignment of the stack, nor on AC, DF or any other flag: every access
 to memory is aligned. It calls nothing and makes no system call.
+
+The kernel reads the descriptor that a thread announced last at each of its preemptions, and kills the process if it is not
+sound: bytes of hitcode_tail may be overwritten or unmapped only once every thread's rseq_cs points elsewhere.
 """
 
 from libc.stdint cimport uint32_t

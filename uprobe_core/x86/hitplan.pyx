@@ -1,18 +1,20 @@
 """What is done at a hit, as an object: put together in Python, handed to whoever writes code for a site or serves it."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from uprobe_core.abi cimport (
     FIELD_REGISTER, FIELD_STACK, HIT_COUNT, HIT_FIELDS_MAX, HIT_RECORD, HIT_STACK_MAX, OP_CODES, PREDICATE_OPS_MAX,
-    RING_HEADER, RING_STEP, hit_sections_t, hitplace_t, record_t,
+    RING_HEADER, RING_STEP, hit_sections_t, hitplace_t, record_t, regs_t,
 )
 from uprobe_core.status cimport STATUS_OK
 from uprobe_core.x86.emit cimport emit_begin, emit_bytes, emit_fits, emitter_t
 from uprobe_core.x86.hitcode cimport hitcode_emit, hitcode_tail
+from uprobe_core.x86.predicate cimport hitcode_stack_words, predicate_holds
 
 cdef enum:
     CODE_MAX = 4096  # more than the largest that there is
+    STACK_WORDS = 256  # HIT_STACK_MAX, as the length of an array
     STRIDE_SHIFT_MIN = 6
     STRIDE_SHIFT_MAX = 31
 
@@ -104,6 +106,17 @@ cdef class HitPlan:
             (sections.sections[i].again, sections.sections[i].start, sections.sections[i].end)
             for i in range(sections.count)
         ]
+
+    def holds(self, bytes registers not None, bytes stack not None = b"", unsigned int tid = 0):
+        """Whether the predicate holds, as the tracer sees it at a stop. registers: the bytes of the kernel's struct
+        user_regs_struct; stack: the bytes from rsp on, as many as the predicate asks for (ValueError: too few)."""
+        cdef regs_t regs
+        cdef uint64_t words[STACK_WORDS]
+        if len(registers) != sizeof(regs_t) or <size_t>len(stack) < 8 * hitcode_stack_words(&self.code):
+            raise ValueError(f"{len(registers)} bytes of registers and {len(stack)} of stack: not enough")
+        memcpy(&regs, <const char *>registers, sizeof(regs_t))
+        memcpy(words, <const char *>stack, min(<size_t>len(stack), sizeof(words)))
+        return bool(predicate_holds(&self.code, &regs, words, tid))
 
 
 cdef int require(str name, long low, value, long high) except -1:

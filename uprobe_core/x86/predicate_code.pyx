@@ -234,7 +234,9 @@ cdef int predicate_emit(emitter_t *out, const hitcode_t *what, const hitplace_t 
         if code == OP_CONSTANT:
             push_word(&state, WORD_CONSTANT, what.ops[i].value)
         elif code == OP_REGISTER:
-            push_word(&state, WORD_REGISTER, what.ops[i].value & 15)
+            if what.ops[i].value >= 16:
+                return STATUS_REFUSED
+            push_word(&state, WORD_REGISTER, what.ops[i].value)
         elif code == OP_TID and at.tid_offset:
             asm_thread(out, ASM_LOAD, scratch_of(&state, state.depth), at.tid_offset, False)
             push_word(&state, WORD_SCRATCH, 0)
