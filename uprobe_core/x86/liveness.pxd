@@ -4,9 +4,7 @@ Pure: no system call, no allocation, no Python, any thread.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-
-from uprobe_core.abi cimport insn_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 ctypedef struct liveness_t:
     uint32_t dead_gprs     # bit n: register n (0 to 15, never rsp) is overwritten on every path before it is read

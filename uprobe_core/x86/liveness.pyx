@@ -3,7 +3,7 @@
 from collections import namedtuple
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from uprobe_core.abi cimport (
@@ -14,11 +14,15 @@ from uprobe_core.abi cimport (
     FLOW_JMP_INDIRECT,
     FLOW_LOOP,
     FLOW_NEXT,
+    INSN_REPEATED,
+    MAP_0F,
+    MAP_4,
+    MAP_ONE,
     effects_t,
     insn_t,
 )
 from uprobe_core.x86.decode cimport DECODE_64, insn_decode, insn_effects
-from uprobe_core.x86.registers cimport REG_RBP, REG_RSP
+from uprobe_core.x86.registers cimport REG_RSP
 
 cdef extern from "decode_options.h" nogil:
     uint32_t decode_host_vendor()
@@ -43,10 +47,11 @@ cdef struct walk_t:
     uint32_t options
     uint32_t live_gprs
     uint32_t live_flags
+    uint32_t read_flags  # of the live ones: some path reads them
     int effort
     int waiting
     open_t todo[WAITING]
-    open_t seen[SEEN]  # by address: what was undecided when the walk came by; ip 0 where empty
+    open_t seen[SEEN]  # by address: what was undecided when the walk came by; the key is ip + 1, 0 where empty
 
 
 cdef void walk_give_up(walk_t *walk, uint32_t gprs, uint32_t flags) noexcept nogil:
@@ -58,11 +63,11 @@ cdef void walk_give_up(walk_t *walk, uint32_t gprs, uint32_t flags) noexcept nog
 cdef bint walk_is_new(walk_t *walk, open_t *at) noexcept nogil:
     """Whether anything is undecided at a place that was not when the walk came by before. Keeps only that."""
     cdef uint64_t index = (at.ip * <uint64_t>0x9E3779B97F4A7C15) >> 56
-    while walk.seen[index].ip and walk.seen[index].ip != at.ip:
+    while walk.seen[index].ip and walk.seen[index].ip != at.ip + 1:
         index = (index + 1) & (SEEN - 1)
     at.gprs &= ~walk.seen[index].gprs
     at.flags &= ~walk.seen[index].flags
-    walk.seen[index].ip = at.ip
+    walk.seen[index].ip = at.ip + 1
     walk.seen[index].gprs |= at.gprs
     walk.seen[index].flags |= at.flags
     return at.gprs != 0 or at.flags != 0
@@ -98,8 +103,9 @@ cdef void walk_path(walk_t *walk, open_t at) noexcept nogil:
         insn_effects(&insn, &effects)
         walk.live_gprs |= effects.reads & at.gprs
         walk.live_flags |= effects.flags_read & at.flags
+        walk.read_flags |= effects.flags_read & at.flags
         at.gprs &= ~(effects.reads | effects.kills)
-        at.flags &= ~(effects.flags_read | effects.flags_written)
+        at.flags &= ~(effects.flags_read | flags_killed(&insn, &effects))
         if insn.flow in (FLOW_JCC, FLOW_LOOP):
             walk_later(walk, insn.target, at.gprs, at.flags)
             at.ip += insn.length
@@ -112,10 +118,19 @@ cdef void walk_path(walk_t *walk, open_t at) noexcept nogil:
             return
 
 
-cdef bint copies_stack_pointer(const insn_t *insn, const effects_t *effects) noexcept nogil:
-    """Whether another register may point into the stack afterwards."""
-    return insn.flow == FLOW_NEXT and (effects.reads >> REG_RSP & 1) != 0 and (effects.writes & GPRS) != 0 \
-        and insn.has_sib == 0 | 1
+cdef uint32_t flags_killed(const insn_t *insn, const effects_t *effects) noexcept nogil:
+    """The flags whose old value never matters afterwards. A shift or rotation by 0 leaves all flags as they were (SDM
+    vol. 2, SAL/SAR/SHL/SHR), and so does a repeated instruction that is done not once."""
+    cdef bint by_immediate, by_cl
+    if insn.attrs & INSN_REPEATED:
+        return 0
+    by_immediate = insn.opcode in (0xC0, 0xC1) and insn.map in (MAP_ONE, MAP_4) \
+        or insn.opcode in (0xA4, 0xAC, 0x24, 0x2C) and insn.map in (MAP_0F, MAP_4)
+    by_cl = insn.opcode in (0xD2, 0xD3) and insn.map in (MAP_ONE, MAP_4) \
+        or insn.opcode in (0xA5, 0xAD) and insn.map in (MAP_0F, MAP_4)
+    if by_cl or by_immediate and not insn.imm & 0x1F:
+        return 0
+    return effects.flags_written
 
 
 cdef void scan_function(const uint8_t *code, size_t size, uint64_t vaddr, uint32_t options, bint *calls, bint *below,
@@ -145,9 +160,9 @@ cdef void liveness_at(const uint8_t *code, size_t size, uint64_t vaddr, uint32_t
                       liveness_t *out) noexcept nogil:
     cdef walk_t walk
     cdef open_t start
-    cdef bint calls = False, below = False, writes_flags = False, flags_are_read
+    cdef bint calls = False, below = False, writes_flags = False
     walk.code, walk.size, walk.vaddr, walk.options = code, size, vaddr, options
-    walk.live_gprs = walk.live_flags = 0
+    walk.live_gprs = walk.live_flags = walk.read_flags = 0
     walk.effort = EFFORT
     walk.waiting = 0
     memset(walk.seen, 0, sizeof(walk.seen))
@@ -159,8 +174,28 @@ cdef void liveness_at(const uint8_t *code, size_t size, uint64_t vaddr, uint32_t
     out.dead_gprs = GPRS & ~walk.live_gprs
     out.dead_flags = LIVENESS_FLAGS & ~walk.live_flags
     scan_function(code, size, vaddr, options, &calls, &below, &writes_flags)
+    # The caller expects no flag to survive a call: the ABI has none that do, but DF. A compiler that knows the function
+    # could (gcc -fipa-ra knows which registers it leaves alone), but not where the function changes flags itself.
+    if entry and writes_flags and not walk.read_flags:
+        out.dead_flags = LIVENESS_FLAGS
     # Compilers use the red zone in functions only that call nothing, as a call would overwrite it.
     out.red_zone = not entry and (below or not calls)
 
 
 Liveness = namedtuple("Liveness", "dead_registers dead_flags red_zone")
+Liveness.__doc__ = """What may be changed before an instruction.
+
+dead_registers: a mask, bit n is register n. dead_flags: EFLAGS bits. red_zone: whether the 128 bytes below the stack
+pointer may be in use.
+"""
+
+
+def liveness(const uint8_t[::1] code not None, vaddr: int, ip: int, *, entry: bool = False) -> Liveness:
+    """Of the place before the instruction at `ip` in a function, whose bytes `code` begin at `vaddr`.
+
+    entry: whether the function is called at `ip`.
+    """
+    cdef liveness_t found
+    cdef const uint8_t *start = &code[0] if code.shape[0] else NULL
+    liveness_at(start, code.shape[0], vaddr, DECODE_64 | decode_host_vendor(), ip, entry, &found)
+    return Liveness(found.dead_gprs, found.dead_flags, bool(found.red_zone))

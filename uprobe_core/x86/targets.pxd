@@ -14,6 +14,7 @@ ctypedef struct image_t:
     uint64_t vaddr
     uint8_t *referenced  # an instruction names the address
     uint8_t *taken       # an instruction computes the address without reading there
+    uint8_t *tables      # a jump table begins there
     bint absolute        # loaded at its own addresses: immediates and displacements may be addresses, too
 
 # Decodes the function from offset `start` to `end` of the text, one instruction after another. Marks where they begin,

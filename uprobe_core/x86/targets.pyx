@@ -126,13 +126,14 @@ cdef class Text:
         self.text.size = text_size
         self.text.vaddr = text_vaddr
         self.options = DECODE_64 | decode_host_vendor()
-        self.maps = [bytearray((text_size + 7) // 8) for _ in range(4)] + [bytearray((size + 7) // 8) for _ in range(2)]
+        self.maps = [bytearray((text_size + 7) // 8) for _ in range(4)] + [bytearray((size + 7) // 8) for _ in range(3)]
         self.text.insns, self.text.targets, self.text.jumps, self.text.opened = (
             <uint8_t *>PyByteArray_AsString(self.maps[0]), <uint8_t *>PyByteArray_AsString(self.maps[1]),
             <uint8_t *>PyByteArray_AsString(self.maps[2]), <uint8_t *>PyByteArray_AsString(self.maps[3]),
         )
         self.image.referenced = <uint8_t *>PyByteArray_AsString(self.maps[4])
         self.image.taken = <uint8_t *>PyByteArray_AsString(self.maps[5])
+        self.image.tables = <uint8_t *>PyByteArray_AsString(self.maps[6])
 
     @property
     def vaddr(self) -> int:

@@ -7,9 +7,10 @@ or by a table in the file. uprobe_core.x86.targets sees the instructions; the ta
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
+from uprobe_core.x86.jumps import follow_jumps
+from uprobe_core.x86.landing_pads import landing_pads
 from uprobe_core.x86.targets import Text
 from uprobes.symbols.elf import PF_X, ElfType
 from uprobes.symbols.relocations import ADDEND_OFFSET, RELOCATION, relocation_tables
@@ -48,12 +49,13 @@ def read_text(binary: Binary) -> Text | None:
     text = Text(image, first, start, end - start, absolute=absolute)
     starts, ends = _functions(binary)
     text.sweep(starts, ends)
-    for vaddr in text.indirect_jumps():
-        place = bisect_right(starts, vaddr) - 1
-        text.open(starts[place], ends[place])
     _mark_tables(binary, text)
+    _mark_landing_pads(binary, text)
     if absolute:
         text.mark(image)
+    units = _apart(starts, ends)
+    framed = bytes(binary.functions.frames.begins_framed(start) for start in units[0])
+    follow_jumps(text, *units, framed)
     for each in binary.forbidden:
         text.forbid(each.start, each.end)
     return text
@@ -69,6 +71,37 @@ def _functions(binary: Binary) -> tuple[array[int], array[int]]:
                 extents.add((vaddr, vaddr + size))
     ordered = sorted(extents)
     return array("Q", [start for start, _ in ordered]), array("Q", [end for _, end in ordered])
+
+
+def _apart(starts: array[int], ends: array[int]) -> tuple[array[int], array[int]]:
+    """Functions that overlap joined into one, so that none do."""
+    firsts, lasts = array("Q"), array("Q")
+    for start, end in zip(starts, ends, strict=True):
+        if lasts and start < lasts[-1]:
+            lasts[-1] = max(lasts[-1], end)
+        else:
+            firsts.append(start)
+            lasts.append(end)
+    return firsts, lasts
+
+
+def _mark_landing_pads(binary: Binary, text: Text) -> None:
+    """The places where exceptions land."""
+    handlers = list(binary.functions.frames.handler_tables())
+    if not handlers:
+        return
+    starts, places = (array("Q", column) for column in zip(*handlers, strict=True))
+    first = min(places)
+    section = binary.elf.section(".gcc_except_table")
+    size = section.end_vaddr - first if section and section.vaddr <= first < section.end_vaddr else SPAN_LIMIT
+    pads = landing_pads(binary.elf.read(first, size), first, starts, places)
+    if pads is not None:
+        text.mark(pads.tobytes())
+        return
+    for start in starts:  # where a table is damaged they may land anywhere
+        extent = binary.functions.frames.extent_at(start)
+        if extent is not None:
+            text.open(*extent)
 
 
 def _mark_tables(binary: Binary, text: Text) -> None:
