@@ -1,13 +1,13 @@
 """The pages of trampolines in a target: a gate page, and the code behind it, known by address alone.
 
-Room is given out in units of 16 bytes. Each unit knows the trampoline that it belongs to, so that an instruction pointer
+Room is given out in units of 32 bytes, so that descriptors of sequences are aligned. Each unit knows the trampoline that it belongs to, so that an instruction pointer
 leads to its trampoline.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
-    UNIT = 16
+    UNIT = 32
     JUMP_AREA_MAX = 256
 
 cdef extern from * nogil:

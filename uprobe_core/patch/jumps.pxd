@@ -14,7 +14,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from uprobe_core.patch.jump_areas cimport jump_areas_t
 from uprobe_core.patch.sites cimport sites_t
 from uprobe_core.patch.windows cimport windows_t
-from uprobe_core.x86.count cimport place_view_t
+from uprobe_core.x86.trampoline cimport freedom_t
 
 ctypedef struct jumps_t:
     int mem_fd
@@ -28,7 +28,7 @@ ctypedef struct jump_wish_t:
     uint64_t vaddr
     uint64_t window_vaddr
     uint64_t low, high      # what a trampoline of the window has to reach
-    place_view_t place
+    freedom_t freedom
     uint8_t length
     uint8_t refusal         # of STATUS_REFUSED
     int status              # STATUS_OK, STATUS_REFUSED, or -errno

@@ -4,8 +4,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from uprobe_core.abi cimport (
-    INSN_MAX, OPERAND_NONE, PLAN_ONE_STOP, REFUSAL_CHANGED, REFUSAL_INSIDE, REFUSAL_NONE, REFUSAL_NO_BOARD, REFUSAL_NO_WINDOW, REFUSAL_OCCUPIED,
-    REFUSAL_TOO_LONG, REFUSAL_TRUNCATED, WAY_JUMP,
+    HIT_COUNT, INSN_MAX, OPERAND_NONE, PLAN_ONE_STOP, REFUSAL_CHANGED, REFUSAL_INSIDE, REFUSAL_NONE, REFUSAL_NO_BOARD, REFUSAL_PAGE, REFUSAL_OCCUPIED,
+    REFUSAL_TOO_LONG, REFUSAL_TRUNCATED, WAY_JUMP, hitcode_t, hitplace_t,
 )
 from uprobe_core.linux.memory cimport memory_read, memory_write
 from uprobe_core.patch.jump_areas cimport (
@@ -13,11 +13,10 @@ from uprobe_core.patch.jump_areas cimport (
 )
 from uprobe_core.patch.sites cimport SITE_JUMP, SITE_LIVE, SITE_NONE, site_add, site_at, site_find, site_t
 from uprobe_core.patch.windows cimport (
-    TRAMPOLINE_NONE, WINDOW_ARMED, WINDOW_BUSY, WINDOW_CHANGED, WINDOW_LEAVING, WINDOW_NONE, jump_site_find, jump_site_link,
+    TRAMPOLINE_NONE, WINDOW_ARMED, WINDOW_BUSY, WINDOW_CHANGED, WINDOW_LEAVING, WINDOW_NONE, jump_site_find, jump_site_t, jump_site_link,
     trampoline_add, trampoline_remove, window_add, window_after, window_at, window_remove, window_t, windows_drop,
 )
 from uprobe_core.status cimport STATUS_CHANGED, STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
-from uprobe_core.x86.count cimport board_view_t
 from uprobe_core.x86.trampoline cimport (
     JUMP_SIZE, TRAMPOLINE_BYTES, WINDOW_BYTES, WINDOW_INSNS, arrival_t, trampoline_make, trampoline_t,
 )
@@ -108,7 +107,7 @@ cdef int wish_try(jumps_t *jumps, jump_wish_t *wish, const uint8_t *code, uint8_
     cdef trampoline_t trial
     cdef size_t i
     cdef int status = trampoline_make(code, wish.length, wish.window_vaddr, jumps.decode_options, NULL, 0, NULL,
-                                      (wish.window_vaddr & ~<uint64_t>7) + TRIAL_DISTANCE, bytes, TRAMPOLINE_BYTES, &trial)
+                                      (wish.window_vaddr & ~<uint64_t>(UNIT - 1)) + TRIAL_DISTANCE, bytes, TRAMPOLINE_BYTES, &trial)
     if status:
         return wish_refuse(wish, trial.refusal if trial.refusal else REFUSAL_TOO_LONG)
     for i in range(trial.count):
@@ -128,7 +127,7 @@ cdef int wish_make(jumps_t *jumps, jump_wish_t *wish, const uint8_t *code) noexc
         return STATUS_OK
     if (wish.length < JUMP_SIZE or wish.length > WINDOW_BYTES or wish.vaddr - wish.window_vaddr >= wish.length
             or wish.window_vaddr % PAGE > PAGE - JUMP_SIZE):
-        return wish_refuse(wish, REFUSAL_NO_WINDOW)
+        return wish_refuse(wish, REFUSAL_PAGE)
     status = wish_try(jumps, wish, code, &length)
     if status == STATUS_OK:
         status = wish_window(jumps, wish, code, &window)
@@ -138,7 +137,7 @@ cdef int wish_make(jumps_t *jumps, jump_wish_t *wish, const uint8_t *code) noexc
         return status
     jumps.windows.windows[window].low = wish.low
     jumps.windows.windows[window].high = wish.high
-    status = jump_site_link(&jumps.windows, wish.site, window, <uint8_t>(wish.vaddr - wish.window_vaddr), &wish.place)
+    status = jump_site_link(&jumps.windows, wish.site, window, <uint8_t>(wish.vaddr - wish.window_vaddr), &wish.freedom)
     if status:
         return status if status < 0 else wish_refuse(wish, REFUSAL_NO_BOARD)
     site = site_at(jumps.sites, wish.site)
@@ -185,20 +184,47 @@ cdef int run_append(const jumps_t *jumps, run_t *run, uint64_t vaddr, const uint
     return status
 
 
-cdef size_t window_arrivals(const jumps_t *jumps, uint32_t window, arrival_t *arrivals) noexcept nogil:
+cdef inline bint site_is_wanted(const site_t *site) noexcept nogil:
+    return site.armers and site.state & (SITE_LIVE | SITE_JUMP) == SITE_LIVE | SITE_JUMP
+
+
+cdef void arrival_fill(const jumps_t *jumps, const jump_site_t *site, arrival_t *arrival, hitcode_t *count) noexcept nogil:
+    # Its fields and predicate stay unused.
+    count.field_count = count.op_count = 0
+    count.board = 0
+    count.budget = count.every = 0
+    count.action = HIT_COUNT
+    count.shift = jumps.windows.board.shift
+    count.offset = site.cell * CELL_SIZE
+    arrival.offset = site.offset
+    arrival.freedom = site.freedom
+    arrival.what[0] = count
+    arrival.count = 1
+    if site.action != NULL:
+        arrival.what[1] = site.action
+        arrival.count = 2
+
+
+cdef size_t window_arrivals(const jumps_t *jumps, uint32_t window, arrival_t *arrivals, hitcode_t *counts) noexcept nogil:
     """The sites of a window that an enabled probe has, by offset; how many."""
     cdef uint32_t number = jumps.windows.windows[window].first
     cdef size_t count = 0
-    cdef const site_t *site
     while number != SITE_NONE and count < WINDOW_INSNS:
-        site = site_at(jumps.sites, number)
-        if site.armers and site.state & (SITE_LIVE | SITE_JUMP) == SITE_LIVE | SITE_JUMP:
-            arrivals[count].offset = jump_site_find(&jumps.windows, number).offset
-            arrivals[count].cell_off = jump_site_find(&jumps.windows, number).cell * CELL_SIZE
-            arrivals[count].place = jump_site_find(&jumps.windows, number).place
+        if site_is_wanted(site_at(jumps.sites, number)):
+            arrival_fill(jumps, jump_site_find(&jumps.windows, number), &arrivals[count], &counts[count])
             count += 1
         number = jump_site_find(&jumps.windows, number).next
     return count
+
+
+cdef bint window_is_wanted(const jumps_t *jumps, uint32_t window) noexcept nogil:
+    """Whether an enabled probe has one of its sites."""
+    cdef uint32_t number = jumps.windows.windows[window].first
+    while number != SITE_NONE:
+        if site_is_wanted(site_at(jumps.sites, number)):
+            return True
+        number = jump_site_find(&jumps.windows, number).next
+    return False
 
 
 cdef bint trampoline_serves(const trampoline_t *trampoline, const arrival_t *arrivals, size_t count) noexcept nogil:
@@ -216,16 +242,16 @@ cdef bint trampoline_serves(const trampoline_t *trampoline, const arrival_t *arr
 cdef int trampoline_write(jumps_t *jumps, uint32_t window_number, const arrival_t *arrivals, size_t count, run_t *run) noexcept nogil:
     cdef uint8_t bytes[TRAMPOLINE_BYTES]
     cdef window_t *window = &jumps.windows.windows[window_number]
-    cdef board_view_t board = jumps.windows.board.view
+    cdef hitplace_t common = jumps.windows.board.common
     cdef trampoline_t made
     cdef jump_area_t *area
     cdef uint64_t vaddr
     cdef uint32_t number, size
     cdef int status
-    board.gate_vaddr = window.vaddr
+    common.gate_vaddr = window.vaddr
     # First anywhere, for the size: all jumps out of it are near ones.
-    status = trampoline_make(window.original, window.length, window.vaddr, jumps.decode_options, arrivals, count, &board,
-                             (window.vaddr & ~<uint64_t>7) + TRIAL_DISTANCE, bytes, TRAMPOLINE_BYTES, &made)
+    status = trampoline_make(window.original, window.length, window.vaddr, jumps.decode_options, arrivals, count, &common,
+                             (window.vaddr & ~<uint64_t>(UNIT - 1)) + TRIAL_DISTANCE, bytes, TRAMPOLINE_BYTES, &made)
     if status:
         return status
     size = (made.size + UNIT - 1) // UNIT * UNIT
@@ -237,8 +263,8 @@ cdef int trampoline_write(jumps_t *jumps, uint32_t window_number, const arrival_
         trampoline_remove(&jumps.windows, number)
         return STATUS_NO_ROOM
     memset(bytes, OPCODE_INT3, sizeof(bytes))
-    board.gate_vaddr = area.gate_vaddr
-    status = trampoline_make(window.original, window.length, window.vaddr, jumps.decode_options, arrivals, count, &board,
+    common.gate_vaddr = area.gate_vaddr
+    status = trampoline_make(window.original, window.length, window.vaddr, jumps.decode_options, arrivals, count, &common,
                              vaddr, bytes, size, &jumps.windows.trampolines[number])
     if status == STATUS_OK:
         status = run_append(jumps, run, vaddr, bytes, size)
@@ -253,6 +279,7 @@ cdef int trampoline_write(jumps_t *jumps, uint32_t window_number, const arrival_
 
 cdef int jumps_prepare(jumps_t *jumps, const uint32_t *windows, size_t count, uint32_t *missing) noexcept nogil:
     cdef arrival_t arrivals[WINDOW_INSNS]
+    cdef hitcode_t counts[WINDOW_INSNS]
     cdef window_t *window
     cdef run_t run
     cdef size_t i, arrived
@@ -260,7 +287,7 @@ cdef int jumps_prepare(jumps_t *jumps, const uint32_t *windows, size_t count, ui
     run.size = 0
     for i in range(count):
         window = &jumps.windows.windows[windows[i]]
-        arrived = window_arrivals(jumps, windows[i], arrivals)
+        arrived = window_arrivals(jumps, windows[i], arrivals, counts)
         if window.pending != TRAMPOLINE_NONE:
             if trampoline_serves(&jumps.windows.trampolines[window.pending], arrivals, arrived):
                 continue
@@ -322,12 +349,11 @@ cdef void window_expected(const jumps_t *jumps, const window_t *window, uint8_t 
 
 
 cdef bint window_is_due(const jumps_t *jumps, uint32_t window) noexcept nogil:
-    cdef arrival_t arrivals[WINDOW_INSNS]
     if jumps.windows.windows[window].state & WINDOW_CHANGED:
         return False
     if jumps.windows.windows[window].pending != TRAMPOLINE_NONE:
         return True
-    return jumps.windows.windows[window].state & WINDOW_ARMED and window_arrivals(jumps, window, arrivals) == 0
+    return jumps.windows.windows[window].state & WINDOW_ARMED and not window_is_wanted(jumps, window)
 
 
 cdef int window_patch(jumps_t *jumps, uint32_t window_number) noexcept nogil:

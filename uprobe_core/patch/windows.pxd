@@ -8,8 +8,8 @@ counters are read elsewhere.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from uprobe_core.patch.sites cimport sites_t
-from uprobe_core.x86.count cimport board_view_t, place_view_t
-from uprobe_core.x86.trampoline cimport WINDOW_BYTES, trampoline_t
+from uprobe_core.abi cimport hitcode_t, hitplace_t
+from uprobe_core.x86.trampoline cimport WINDOW_BYTES, freedom_t, trampoline_t
 
 cdef extern from * nogil:
     """
@@ -45,7 +45,8 @@ ctypedef struct jump_site_t:
     uint32_t next             # site, or SITE_NONE
     uint32_t cell             # its counter in each stride, or CELL_NONE
     uint8_t offset            # in the window
-    place_view_t place
+    freedom_t freedom
+    const hitcode_t *action   # what is done beside counting, or NULL
 
 # The memory that counters are in.
 ctypedef struct board_t:
@@ -55,7 +56,8 @@ ctypedef struct board_t:
     uint32_t processors
     uint32_t cells            # in each stride
     uint32_t used
-    board_view_t view         # the gate's address depends on the area
+    uint8_t shift             # a processor's stride is 1 << shift bytes
+    hitplace_t common         # of all hit code; the gate's address depends on the area
 
 ctypedef struct window_index_t:
     uint64_t vaddr
@@ -91,7 +93,7 @@ cdef jump_site_t *jump_site_find(const windows_t *windows, uint32_t number) noex
 
 # Links site `number` into a window, with a counter. 0, -ENOMEM, or STATUS_NO_ROOM: the board is full.
 cdef int jump_site_link(windows_t *windows, uint32_t number, uint32_t window, uint8_t offset,
-                        const place_view_t *place) noexcept nogil
+                        const freedom_t *freedom) noexcept nogil
 
 # Takes all sites out of a window.
 cdef void window_unlink(windows_t *windows, uint32_t window) noexcept nogil

@@ -120,7 +120,7 @@ cdef jump_site_t *jump_site_make(windows_t *windows, uint32_t number) noexcept n
 
 
 cdef int jump_site_link(windows_t *windows, uint32_t number, uint32_t window, uint8_t offset,
-                        const place_view_t *place) noexcept nogil:
+                        const freedom_t *freedom) noexcept nogil:
     cdef jump_site_t *made = jump_site_make(windows, number)
     cdef uint32_t *link = &windows.windows[window].first
     if made == NULL:
@@ -131,7 +131,7 @@ cdef int jump_site_link(windows_t *windows, uint32_t number, uint32_t window, ui
         made.cell = windows.board.used
         windows.board.used += 1
     made.offset = offset
-    made.place = place[0]
+    made.freedom = freedom[0]
     if made.window == window:
         return 0
     made.window = window
@@ -195,7 +195,7 @@ cdef uint64_t jump_hits(const windows_t *windows, uint32_t number) noexcept nogi
     if site == NULL or site.cell == CELL_NONE or windows.board.bytes == NULL:
         return 0
     for i in range(windows.board.processors):
-        cell = windows.board.bytes + (<uint64_t>i << windows.board.view.shift) + <uint64_t>site.cell * CELL_SIZE
+        cell = windows.board.bytes + (<uint64_t>i << windows.board.shift) + <uint64_t>site.cell * CELL_SIZE
         memcpy(&value, cell, CELL_SIZE)
         total += value
     return total

@@ -5,7 +5,15 @@ class Jumps:
     def __init__(self, tracer: Tracer) -> None: ...
     def rseq(self) -> tuple[int, int] | None: ...
     def set_board(
-        self, vaddr: int, size: int, memory: object, processors: int, shift: int, rseq_off: int, signature: int
+        self,
+        vaddr: int,
+        size: int,
+        memory: memoryview,
+        processors: int,
+        shift: int,
+        rseq_offset: int | None,
+        signature: int,
+        has_rdpid: bool,
     ) -> None: ...
     @property
     def cells_used(self) -> int: ...

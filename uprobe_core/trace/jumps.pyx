@@ -147,7 +147,7 @@ cdef class Jumps:
     # ---- the board, and areas
 
     def set_board(self, uint64_t vaddr, uint64_t size, const uint8_t[::1] memory, uint32_t processors, int shift,
-                  int rseq_off, uint32_t signature):
+                  rseq_offset, uint32_t signature, bint has_rdpid):
         """Counters lie at `vaddr` in the target and in `memory` here, 1 << shift bytes for each processor."""
         self.board_memory = memory
         self.tracer.engine.text.jumps.windows.board.vaddr = vaddr
@@ -155,9 +155,11 @@ cdef class Jumps:
         self.tracer.engine.text.jumps.windows.board.bytes = &memory[0]
         self.tracer.engine.text.jumps.windows.board.processors = processors
         self.tracer.engine.text.jumps.windows.board.cells = (<uint32_t>1 << shift) // 8
-        self.tracer.engine.text.jumps.windows.board.view.shift = shift
-        self.tracer.engine.text.jumps.windows.board.view.rseq_off = rseq_off
-        self.tracer.engine.text.jumps.windows.board.view.signature = signature
+        self.tracer.engine.text.jumps.windows.board.shift = shift
+        self.tracer.engine.text.jumps.windows.board.common.has_rseq = rseq_offset is not None
+        self.tracer.engine.text.jumps.windows.board.common.rseq_offset = rseq_offset or 0
+        self.tracer.engine.text.jumps.windows.board.common.signature = signature
+        self.tracer.engine.text.jumps.windows.board.common.has_rdpid = has_rdpid
 
     @property
     def cells_used(self):
@@ -219,9 +221,9 @@ cdef class Jumps:
                 wishes[i].vaddr = vaddrs[i]
                 wishes[i].window_vaddr = starts[i]
                 wishes[i].length = lengths[i]
-                wishes[i].place.dead = dead[i]
-                wishes[i].place.flags_dead = facts[i] & 1
-                wishes[i].place.red_zone = facts[i] >> 1 & 1
+                wishes[i].freedom.dead = dead[i]
+                wishes[i].freedom.flags_dead = facts[i] & 1
+                wishes[i].freedom.red_zone = facts[i] >> 1 & 1
                 wishes[i].low = low
                 wishes[i].high = high
             order.wishes = wishes

@@ -141,10 +141,10 @@ cdef void sequences_forget(engine_t *engine, scene_t *scene) noexcept nogil:
     cdef uint64_t vaddr, descriptor
     cdef uint64_t nothing = 0
     cdef uint32_t i
-    if not engine.text.jumps.windows.board.view.rseq_off:
+    if not engine.text.jumps.windows.board.common.has_rseq:
         return
     for i in range(scene.count):
-        vaddr = scene.tasks[i].fs_base + <uint64_t><long>engine.text.jumps.windows.board.view.rseq_off + RSEQ_CS_OFF
+        vaddr = scene.tasks[i].fs_base + <uint64_t><long>engine.text.jumps.windows.board.common.rseq_offset + RSEQ_CS_OFF
         if (memory_read(engine.text.mem_fd, vaddr, &descriptor, 8) == 0
                 and jump_area_at(&engine.text.jumps.areas, descriptor) != NULL
                 and not in_trampoline(engine, scene.tasks[i].ip)):

@@ -10,19 +10,27 @@ instruction, so a thread that stands there can be moved from one to the other.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from uprobe_core.x86.count cimport board_view_t, place_view_t
+from uprobe_core.abi cimport hitcode_t, hitplace_t
 
 cdef enum:
-    WINDOW_BYTES = 32      # most that a window may have
+    WINDOW_BYTES = 64      # most that a window may have
     WINDOW_INSNS = 16      # most instructions
     JUMP_SIZE = 5          # of the patch
-    TRAMPOLINE_BYTES = 3072  # most that a trampoline may have
+    TRAMPOLINE_BYTES = 8192  # most that a trampoline may have
+    ACTIONS_MAX = 4        # at one instruction
+
+# What hit code may change without anybody noticing.
+ctypedef struct freedom_t:
+    uint32_t dead          # general registers, one bit each
+    uint8_t flags_dead
+    uint8_t red_zone       # the 128 bytes below rsp may be in use
 
 # A probed instruction of the window.
 ctypedef struct arrival_t:
     uint8_t offset         # of the instruction in the window
-    uint32_t cell_off      # of its counter in a stride of the board
-    place_view_t place
+    uint8_t count          # of what is done there
+    const hitcode_t *what[ACTIONS_MAX]
+    freedom_t freedom
 
 # Where one instruction of the window went. Offsets from the trampoline's start.
 ctypedef struct displaced_t:
@@ -41,10 +49,11 @@ ctypedef struct trampoline_t:
     displaced_t insns[WINDOW_INSNS]
 
 # Writes the trampoline of window code[0:size], which lies at `vaddr`, to `bytes`, to run at `ip`, a multiple of 8, as is
-# `room`. The arrivals are sorted by offset. STATUS_OK; STATUS_REFUSED (out.refusal: an instruction cannot be displaced);
+# `room` (32 rather than 8 where there are arrivals: descriptors are aligned). The arrivals are sorted by offset. common:
+# all of a hitplace_t but the freedom, which is each arrival's own. STATUS_OK; STATUS_REFUSED (out.refusal: an instruction cannot be displaced);
 # STATUS_NO_ROOM: `room` is too small, or `ip` out of reach of what the instructions name.
 cdef int trampoline_make(const uint8_t *code, size_t size, uint64_t vaddr, uint32_t options, const arrival_t *arrivals,
-                         size_t count, const board_view_t *board, uint64_t ip, uint8_t *bytes, size_t room,
+                         size_t count, const hitplace_t *common, uint64_t ip, uint8_t *bytes, size_t room,
                          trampoline_t *out) noexcept nogil
 
 # Where in the trampoline the thread goes that stands at `offset` of the window, or 0: no instruction begins there.

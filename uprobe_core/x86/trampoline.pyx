@@ -30,11 +30,13 @@ from uprobe_core.abi cimport (
     RIP_AUTO,
     STEP_TF_IN,
     STEP_TF_OUT,
+    hit_sections_t,
+    hitcode_t,
+    hitplace_t,
     insn_t,
     plan_t,
 )
 from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED, STATUS_TRUNCATED
-from uprobe_core.x86.count cimport count_emit, count_tail, section_t
 from uprobe_core.x86.decode cimport DECODE_64, insn_decode
 from uprobe_core.x86.emit cimport (
     emit_begin,
@@ -47,6 +49,8 @@ from uprobe_core.x86.emit cimport (
     emitter_t,
     reach_near,
 )
+from uprobe_core.x86.hitcode cimport hitcode_emit, hitcode_tail
+from uprobe_core.x86.hitplan cimport HitPlan
 from uprobe_core.x86.relocate cimport REACH_NEAR, copy_place, plan_make
 
 cdef enum:
@@ -112,21 +116,36 @@ cdef int trampoline_refuse(trampoline_t *out, int refusal) noexcept nogil:
     return STATUS_REFUSED
 
 
+cdef int arrival_emit(emitter_t *out, const arrival_t *arrival, const hitplace_t *common, hit_sections_t *sections,
+                      trampoline_t *made) noexcept nogil:
+    cdef hitplace_t place = common[0]
+    cdef int i
+    place.dead = arrival.freedom.dead
+    place.flags_dead = arrival.freedom.flags_dead
+    place.red_zone = arrival.freedom.red_zone
+    for i in range(arrival.count):
+        if hitcode_emit(out, arrival.what[i], &place, sections):
+            return trampoline_refuse(made, REFUSAL_MODE)
+    return STATUS_OK
+
+
 cdef int trampoline_make(const uint8_t *code, size_t size, uint64_t vaddr, uint32_t options, const arrival_t *arrivals,
-                         size_t count, const board_view_t *board, uint64_t ip, uint8_t *bytes, size_t room,
+                         size_t count, const hitplace_t *common, uint64_t ip, uint8_t *bytes, size_t room,
                          trampoline_t *out) noexcept nogil:
     cdef emitter_t emitter
-    cdef section_t sections[WINDOW_INSNS]
+    cdef hit_sections_t sections
     cdef insn_t insn
     cdef plan_t plan
     cdef displaced_t *displaced
-    cdef size_t offset = 0, arrived = 0, i
+    cdef size_t offset = 0, arrived = 0
     cdef int status, refusal
     cdef bint goes_on = True
     memset(out, 0, sizeof(trampoline_t))
     out.vaddr = ip
     out.window_vaddr = vaddr
     emit_begin(&emitter, bytes, room, ip)
+    sections.count = 0
+    sections.signature = common.signature if count else 0
     while offset < size and goes_on:
         if out.count == WINDOW_INSNS or size > WINDOW_BYTES:
             return trampoline_refuse(out, REFUSAL_TOO_LONG)
@@ -143,7 +162,9 @@ cdef int trampoline_make(const uint8_t *code, size_t size, uint64_t vaddr, uint3
         displaced.length = insn.length
         displaced.hit = <uint16_t>emitter.length
         if arrived < count and arrivals[arrived].offset == offset:
-            count_emit(&emitter, board, &arrivals[arrived].place, arrivals[arrived].cell_off, &sections[arrived])
+            status = arrival_emit(&emitter, &arrivals[arrived], common, &sections, out)
+            if status:
+                return status
             arrived += 1
         displaced.copy = <uint16_t>emitter.length
         status = copy_emit(&emitter, &insn, vaddr + offset + insn.length, &plan)
@@ -158,8 +179,8 @@ cdef int trampoline_make(const uint8_t *code, size_t size, uint64_t vaddr, uint3
     out.end = <uint16_t>emitter.length
     if goes_on:
         emit_jump(&emitter, vaddr + size)
-    for i in range(count):
-        count_tail(&emitter, board, &sections[i])
+    if sections.count:
+        hitcode_tail(&emitter, &sections)
     out.size = <uint16_t>(emitter.length if emitter.literals == 0 else room)
     return STATUS_OK if emit_fits(&emitter) else STATUS_NO_ROOM
 
@@ -201,33 +222,36 @@ class Trampoline:
         self.end = end
 
 
-def trampoline(window: bytes, vaddr: int, ip: int, *, probed: dict[int, int] = {}, gate: int = 0, rseq_off: int = 0,
-               signature: int = 0, shift: int = 20, dead: int = 0, flags_dead: bool = False,
+def trampoline(window: bytes, vaddr: int, ip: int, *, hits: dict[int, HitPlan] = {}, gate_vaddr: int = 0,
+               rseq_offset: int | None = None, signature: int = 0, dead: int = 0, flags_dead: bool = False,
                red_zone: bool = True) -> Trampoline:
     """The trampoline at `ip` of the window at `vaddr`.
 
-    probed: for offsets of instructions in the window, the offset of their counter in a stride. gate, rseq_off, signature,
-    shift: of the board; dead, flags_dead, red_zone: what holds at all of them. Raises ValueError with the number of the
-    refusal, or where it would be out of reach.
+    hits: for offsets of instructions in the window, what is done there. gate_vaddr, rseq_offset, signature: of the target;
+    dead, flags_dead, red_zone: what holds at all of them. Raises ValueError with the number of the refusal, or where it
+    would be out of reach.
     """
-    cdef board_view_t board
+    cdef hitplace_t common
     cdef arrival_t arrivals[WINDOW_INSNS]
     cdef trampoline_t made
+    cdef HitPlan plan
     cdef uint8_t bytes_out[TRAMPOLINE_BYTES]
     cdef size_t count = 0
     cdef int status
-    board.gate_vaddr = gate
-    board.rseq_off = rseq_off
-    board.signature = signature
-    board.shift = shift
-    for offset, cell_off in sorted(probed.items()):
+    memset(&common, 0, sizeof(common))
+    common.gate_vaddr = gate_vaddr
+    common.has_rseq = rseq_offset is not None
+    common.rseq_offset = rseq_offset or 0
+    common.signature = signature
+    for offset, plan in sorted(hits.items()):
         arrivals[count].offset = offset
-        arrivals[count].cell_off = cell_off
-        arrivals[count].place.dead = dead
-        arrivals[count].place.flags_dead = flags_dead
-        arrivals[count].place.red_zone = red_zone
+        arrivals[count].count = 1
+        arrivals[count].what[0] = &plan.code
+        arrivals[count].freedom.dead = dead
+        arrivals[count].freedom.flags_dead = flags_dead
+        arrivals[count].freedom.red_zone = red_zone
         count += 1
-    status = trampoline_make(window, len(window), vaddr, DECODE_64 | decode_host_vendor(), arrivals, count, &board, ip,
+    status = trampoline_make(window, len(window), vaddr, DECODE_64 | decode_host_vendor(), arrivals, count, &common, ip,
                              bytes_out, TRAMPOLINE_BYTES, &made)
     if status == STATUS_REFUSED:
         raise ValueError(made.refusal)
