@@ -56,7 +56,7 @@ class Areas:
         """Nothing is mapped before the first slot is needed. seal: no area can be unmapped before the next exec."""
         self._tracer = tracer
         self._pid = pid
-        self._seal = seal
+        self.seal = seal
         self._reused = False
         self._gadget: int | None = None
         self._own_gadget: int | None = None
@@ -76,6 +76,11 @@ class Areas:
         if self._own_gadget is None:
             return 0
         return self._gadget or self._find_gadget()
+
+    def offer_gadget(self, vaddr: int) -> None:
+        """There is a `syscall` of ours at `vaddr`, in an area of another kind."""
+        if self._own_gadget is None:
+            self._own_gadget = vaddr
 
     def forget(self) -> None:
         """After an exec nothing is left."""
@@ -126,7 +131,7 @@ class Areas:
         vaddr = self._map(hint, size, flags)
         self._tracer.write(vaddr, _HEADER)
         # Sealing comes last; where the kernel has no mseal (before Linux 6.10) the area stays an ordinary one.
-        sealed = self._seal and self.system_call("mseal", vaddr, size, 0) == 0
+        sealed = self.seal and self.system_call("mseal", vaddr, size, 0) == 0
         self._adopt(vaddr, size, sealed)
 
     def _map(self, hint: int, size: int, flags: int) -> int:
@@ -192,7 +197,7 @@ class Areas:
         """A `syscall; ret`, or at least a `syscall`, in some file's text that bears no probe of ours."""
         best = 0
         for mapping in read_mappings(self._pid):
-            if not mapping.executable or mapping.name == "[vsyscall]":
+            if not mapping.executable or not mapping.name or mapping.name == "[vsyscall]":
                 continue
             code = self._tracer.read_some(mapping.start, mapping.end - mapping.start)
             for pattern in (_GADGET, _GADGET[:2]):

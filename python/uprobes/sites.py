@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import contextlib
 from array import array
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from uprobe_core.abi import SLOT_SIZE, probe_mode, rip_strategy
 from uprobes.areas import REACH, Areas
 from uprobes.errors import NoRoom
+from uprobes.jumps import JumpTable
+from uprobes.places import Places
+from uprobes.process import mapping_at, read_image, read_mappings
 from uprobes.refusal import Refusal
-from uprobes.soundness import sound_places
+from uprobes.soundness import Stretch, sound_places
 
 if TYPE_CHECKING:
-    from uprobes.owner import Owner
-    from uprobes.places import Places
-    from uprobes.probe import Probe
-    from uprobes.soundness import Stretch
+    from collections.abc import Iterable
 
-MODES = {"auto": probe_mode.MODE_AUTO, "step": probe_mode.MODE_STEP, "trap": probe_mode.MODE_TRAP}
+    from uprobes.owner import Owner
+    from uprobes.probe import Probe
+
+MODES = {
+    "auto": probe_mode.MODE_AUTO,
+    "jump": probe_mode.MODE_JUMP,
+    "trap": probe_mode.MODE_TRAP,
+    "step": probe_mode.MODE_STEP,
+}
 STRATEGIES = {
     "auto": rip_strategy.RIP_AUTO,
     "scratch": rip_strategy.RIP_SCRATCH,
@@ -34,10 +43,12 @@ REACH_NONE = -1
 
 
 class Insertion(NamedTuple):
-    """What became of places: the engine's site numbers, and why some have none (by index)."""
+    """What became of places: the engine's site numbers, and why some have none, and why others are served by stops
+    (both by index)."""
 
     numbers: array[int]
     refusals: dict[int, Refusal]
+    why_not_jump: dict[int, Refusal]
 
 
 class Needs(NamedTuple):
@@ -59,6 +70,7 @@ class SiteTable:
         """Nothing is inserted yet."""
         self.tracer = owner.tracer
         self.areas = Areas(owner.tracer, pid, seal=seal)
+        self.jumps = JumpTable(owner.tracer, self.areas, pid)
         self._owner = owner
         self._pid = pid
         self._watchers: dict[int, list[Probe]] = {}
@@ -68,16 +80,57 @@ class SiteTable:
 
     # ---- inserting
 
-    def insert(self, places: Places, mode: str, rip: str) -> Insertion:
-        """Insert sites at `places`; none is armed yet. NoRoom when there are no slots."""
-        return self._owner.call(lambda: self._insert(places, MODES[mode], STRATEGIES[rip]))
+    def insert(self, places: Places, mode: str, rip: str, *, stops: bool) -> Insertion:
+        """Insert sites at `places`; none is armed yet. stops: a hit has to be looked at while its thread is stopped.
+        NoRoom when there are no slots."""
+        return self._owner.call(lambda: self._insert(places, MODES[mode], STRATEGIES[rip], stops=stops))
 
-    def _insert(self, places: Places, mode: int, strategy: int) -> Insertion:
+    def _insert(self, places: Places, mode: int, strategy: int, *, stops: bool) -> Insertion:
         numbers = array("I", bytes(4 * len(places)))
         refusals: dict[int, Refusal] = {}
+        why_not: dict[int, Refusal] = {}
+        may_jump = mode == probe_mode.MODE_JUMP or (
+            mode == probe_mode.MODE_AUTO and strategy == rip_strategy.RIP_AUTO and not stops
+        )
         for stretch in sound_places(self._pid, places, refusals):
-            _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
-        return Insertion(numbers, refusals)
+            left = stretch
+            if may_jump:
+                served = self.jumps.insert(places, stretch)
+                for index, number in served.numbers.items():
+                    numbers[index] = number
+                if mode == probe_mode.MODE_JUMP:
+                    refusals.update(served.refusals)
+                    continue
+                why_not.update(served.refusals)
+                left = stretch._replace(indices=[index for index in stretch.indices if index not in served.numbers])
+            if left.indices:
+                self._demote(places.vaddrs[index] for index in left.indices)
+                _Batch(self, left, mode, strategy).insert(places, numbers, refusals)
+        return Insertion(numbers, refusals, why_not)
+
+    def _demote(self, vaddrs: Iterable[int]) -> None:
+        """Sites are about to be served by stops: so are all others that share a window with one of them."""
+        windows, numbers = self.jumps.neighbours(vaddrs)
+        if windows:
+            self._plan_traps(windows, numbers)
+            self.jumps.demote(windows)
+
+    def _plan_traps(self, windows: array[int], numbers: array[int]) -> None:
+        """Get sites that jumps serve ready to be served by traps."""
+        self.jumps.set_leaving(windows, leaving=True)
+        vaddrs = sorted(self.tracer.site(number)[0] for number in numbers)
+        places = Places([], vaddrs, ())
+        refusals: dict[int, Refusal] = {}
+        every = array("I", bytes(4 * len(places)))
+        mappings = read_mappings(self._pid)
+        first = 0
+        while first < len(vaddrs):
+            mapping = mapping_at(mappings, vaddrs[first])
+            last = first + 1 if mapping is None else bisect_left(vaddrs, mapping.end)
+            if mapping is not None:
+                stretch = Stretch(mapping, read_image(self._pid, mapping), range(first, last))
+                _Batch(self, stretch, probe_mode.MODE_AUTO, rip_strategy.RIP_AUTO).insert(places, every, refusals)
+            first = last
 
     # ---- arming
 
@@ -90,8 +143,14 @@ class SiteTable:
                     self._watchers.setdefault(number, []).append(probe)
                     self.tracer.watch(number, True)
             self.tracer.arm(probe.numbers)
+            self._apply(probe.numbers)
 
         self._owner.call(work)
+
+    def _apply(self, numbers: array[int]) -> None:
+        """Bring windows to what is enabled; sites that a jump cannot serve after all are served by traps."""
+        if self.jumps.used and (failed := self.jumps.apply(numbers)):
+            self._demote(self.tracer.site(number)[0] for number in failed)
 
     def disarm(self, probe: Probe) -> None:
         """Take the patches back of sites that no other enabled probe has."""
@@ -100,6 +159,7 @@ class SiteTable:
             if probe.generation != self.generation:
                 return
             self.tracer.disarm(probe.numbers)
+            self._apply(probe.numbers)
             if probe.wants_stops:
                 for number in probe.numbers:
                     self._watchers[number].remove(probe)
@@ -136,6 +196,7 @@ class SiteTable:
         """In the owner thread, after an exec: the sites and areas went with the old program."""
         self.generation += 1
         self._watchers.clear()
+        self.jumps.forget()
         self.areas.forget()
 
     def original(self, vaddr: int, number: int | None) -> bytes:
@@ -151,6 +212,7 @@ class SiteTable:
         with contextlib.suppress(OSError):
             unmap = self.areas.unmap_gadget
         self.tracer.leave(unmap)
+        self.jumps.forget()
 
 
 class _Batch:

@@ -191,10 +191,10 @@ class Target:
             predicate = compile_predicate(when)
         wanted = [spec] if isinstance(spec, str | int | ProbeSpec) else list(spec)
         places = self._places(wanted)
-        insertion = self._sites.insert(places, mode, rip)
+        insertion = self._sites.insert(places, mode, rip, stops=callback is not None or predicate is not None)
         if len(places) == 1 and insertion.refusals:
             raise _refused(places[0], insertion.refusals[0], self.pid)
-        probe = Probe(self._sites, _name(wanted), places, insertion.numbers, insertion.refusals, callback, predicate)
+        probe = Probe(self._sites, _name(wanted), places, insertion, callback, predicate)
         self._sites.adopt(probe)
         probe.enable()
         return probe
@@ -241,6 +241,7 @@ class Target:
     def on_end(self, exit_code: int, exit_signal: int) -> None:
         """The process ended by itself."""
         self.exit_code = -exit_signal if exit_signal else exit_code
+        self._sites.jumps.forget()
         self._at_entry.set()
         _live.discard(self)
 

@@ -17,6 +17,7 @@ class Jumps:
     ) -> None: ...
     @property
     def cells_used(self) -> int: ...
+    def open_gates(self) -> None: ...
     def add_area(self, gate_vaddr: int, vaddr: int, size: int, sealed: bool) -> None: ...
     def keep(self, vaddr: int, size: int) -> None: ...
     def areas(self) -> list[tuple[int, int, int, int]]: ...
@@ -26,8 +27,9 @@ class Jumps:
         vaddrs: array[int],
         starts: array[int],
         lengths: array[int],
-        dead: array[int],
-        facts: array[int],
+        functions: array[int],
+        ends: array[int],
+        called: array[int],
         low: int,
         high: int,
         image: bytes | memoryview,

@@ -8,8 +8,10 @@ from array import array
 from libc.errno cimport EINVAL, ETIMEDOUT
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from uprobe_core.abi cimport regs_t
+from uprobe_core.linux.memory cimport memory_write
 from uprobe_core.linux.ptrace cimport regs_get, rseq_configuration_t, rseq_get
 from uprobe_core.linux.twin cimport twin_call
 from uprobe_core.patch.jump_areas cimport UNIT, UNIT_TAKEN, jump_area_add, jump_area_t, jump_areas_drop
@@ -25,11 +27,11 @@ from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK
 from uprobe_core.trace.engine cimport engine_t
 from uprobe_core.trace.repatch cimport trampolines_reclaim, windows_apply, windows_demote
 from uprobe_core.trace.world cimport world_resume, world_stop
-from uprobe_core.x86.trampoline cimport trampoline_t
+from uprobe_core.x86.liveness cimport LIVENESS_FLAGS, liveness_at, liveness_t
+from uprobe_core.x86.trampoline cimport freedom_t, trampoline_t
 
 cdef enum:
     STOP_MS = 2000
-    RSEQ_ALIGN = 32
 
 # The arguments of one call into the tracer.
 ctypedef struct jump_order_t:
@@ -81,6 +83,17 @@ cdef int order_reclaim(void *argument) noexcept nogil:
     return status
 
 
+cdef int order_open(void *argument) noexcept nogil:
+    cdef jump_order_t *order = <jump_order_t *>argument
+    cdef uint64_t literal = 0 - order.engine.text.jumps.windows.board.vaddr
+    cdef uint32_t i
+    cdef int status = 0
+    for i in range(order.engine.text.jumps.areas.count):
+        if status == 0:
+            status = memory_write(order.engine.text.mem_fd, order.engine.text.jumps.areas.areas[i].gate_vaddr, &literal, 8)
+    return status
+
+
 cdef int rseq_find(jump_order_t *order) noexcept nogil:
     """Where struct rseq is from the thread pointer, if that is so in all threads."""
     cdef engine_t *engine = order.engine
@@ -115,6 +128,20 @@ cdef int order_rseq(void *argument) noexcept nogil:
         status = rseq_find(order)
     world_resume(order.engine)
     return status
+
+
+cdef void freedom_find(uint64_t vaddr, uint64_t start, uint64_t end, bint called, const uint8_t *image, uint64_t image_vaddr,
+                       uint64_t image_size, uint32_t options, freedom_t *freedom) noexcept nogil:
+    """What hit code in front of the instruction at `vaddr` may change; nothing where its function is not known."""
+    cdef liveness_t live
+    memset(freedom, 0, sizeof(freedom_t))
+    freedom.red_zone = True
+    if start == 0 or start < image_vaddr or end > image_vaddr + image_size or not start <= vaddr < end:
+        return
+    liveness_at(image + (start - image_vaddr), end - start, start, options, vaddr, called and vaddr == start, &live)
+    freedom.dead = live.dead_gprs
+    freedom.flags_dead = live.dead_flags == LIVENESS_FLAGS
+    freedom.red_zone = live.red_zone
 
 
 cdef class Jumps:
@@ -166,6 +193,11 @@ cdef class Jumps:
         """Counters of the board that sites have, from the first."""
         return self.tracer.engine.text.jumps.windows.board.used
 
+    def open_gates(self):
+        """Every area's gate page gets the address of the board: what is hit counts."""
+        cdef jump_order_t order
+        self.call(order_open, &order)
+
     def add_area(self, uint64_t gate_vaddr, uint64_t vaddr, uint64_t size, bint sealed):
         """Take a mapping in: its gate page, and its code."""
         if jump_area_add(&self.tracer.engine.text.jumps.areas, gate_vaddr, vaddr, size, sealed) < 0:
@@ -201,13 +233,14 @@ cdef class Jumps:
     # ---- sites and windows
 
     def insert(self, const uint64_t[::1] vaddrs, const uint64_t[::1] starts, const uint8_t[::1] lengths,
-               const uint32_t[::1] dead, const uint8_t[::1] facts, uint64_t low, uint64_t high,
+               const uint64_t[::1] functions, const uint64_t[::1] ends, const uint8_t[::1] called, uint64_t low,
+               uint64_t high,
                const uint8_t[::1] image, uint64_t image_vaddr, uint32_t[::1] numbers):
         """Insert a site at each address, not yet enabled; the engine's numbers go to `numbers`.
 
-        starts, lengths: of the window of each. dead: registers; facts: bit 0, flags are dead; bit 1, the red zone may be
-        in use. low, high: what a trampoline must reach. image: the file's bytes at image_vaddr. Returns the refusals as
-        a list of (index, refusal).
+        starts, lengths: of the window of each. functions, ends: of the function that each is in, 0 where that is not
+        known; called: whether that is a function, and not a part of one that is only jumped to. low, high: what a
+        trampoline must reach. image: the file's bytes at image_vaddr. Returns the refusals as a list of (index, refusal).
         """
         cdef Py_ssize_t count = vaddrs.shape[0]
         cdef jump_order_t order
@@ -221,9 +254,8 @@ cdef class Jumps:
                 wishes[i].vaddr = vaddrs[i]
                 wishes[i].window_vaddr = starts[i]
                 wishes[i].length = lengths[i]
-                wishes[i].freedom.dead = dead[i]
-                wishes[i].freedom.flags_dead = facts[i] & 1
-                wishes[i].freedom.red_zone = facts[i] >> 1 & 1
+                freedom_find(vaddrs[i], functions[i], ends[i], called[i], &image[0], image_vaddr, image.shape[0],
+                             self.tracer.engine.text.decode_options, &wishes[i].freedom)
                 wishes[i].low = low
                 wishes[i].high = high
             order.wishes = wishes

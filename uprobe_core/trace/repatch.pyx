@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from uprobe_core.abi cimport PLAN_ONE_STOP, WAY_JUMP
 from uprobe_core.linux.memory cimport memory_read, memory_write
 from uprobe_core.linux.ptrace cimport ip_set
 from uprobe_core.linux.wait cimport SIGTRAP
@@ -12,7 +13,7 @@ from uprobe_core.patch.sites cimport SITE_JUMP, SITE_LIVE, SITE_NONE, site_at, s
 from uprobe_core.patch.text cimport text_arm
 from uprobe_core.patch.jump_areas cimport jump_area_at
 from uprobe_core.patch.windows cimport (
-    WINDOW_ARMED, WINDOW_BUSY, WINDOW_FRESH, WINDOW_NONE, jump_site_find, window_at, window_remove, window_t,
+    WINDOW_ARMED, WINDOW_BUSY, WINDOW_FRESH, WINDOW_LEAVING, WINDOW_NONE, jump_site_find, window_at, window_remove, window_t,
 )
 from uprobe_core.status cimport STATUS_TRY_AGAIN
 from uprobe_core.trace.scene cimport scene_drop, scene_search, scene_t, scene_take
@@ -107,6 +108,18 @@ cdef void window_release(engine_t *engine, window_t *window) noexcept nogil:
         number = jump_site_find(&engine.text.jumps.windows, number).next
 
 
+cdef bint window_is_planned(engine_t *engine, const window_t *window) noexcept nogil:
+    """Whether each of its sites has a plan for a stop."""
+    cdef uint32_t number = window.first
+    cdef const site_t *site
+    while number != SITE_NONE:
+        site = site_at(&engine.text.sites, number)
+        if site.state & SITE_LIVE and site.plan == (PLAN_ONE_STOP | WAY_JUMP):
+            return False
+        number = jump_site_find(&engine.text.jumps.windows, number).next
+    return True
+
+
 cdef int windows_demote(engine_t *engine, const uint32_t *windows, size_t count) noexcept nogil:
     cdef window_t *window
     cdef site_t *site
@@ -115,6 +128,9 @@ cdef int windows_demote(engine_t *engine, const uint32_t *windows, size_t count)
     cdef int one, outcome = 0
     for i in range(count):
         window = window_of(engine, windows[i])
+        window.state &= ~<unsigned int>WINDOW_LEAVING
+        if not window_is_planned(engine, window):
+            continue
         window_cancel(&engine.text.jumps, windows[i])
         window_release(engine, window)
         if window_is_due(&engine.text.jumps, windows[i]):

@@ -1,0 +1,235 @@
+"""Sites that are served without a stop: which of the wanted ones can be, and bringing the text to what is wanted.
+
+All methods run in the owner thread.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from uprobe_core.trace.jumps import Jumps
+from uprobes.boards import BoardError, make_board
+from uprobes.errors import NoRoom, RemoteCallFailed
+from uprobes.jump_areas import JumpAreas
+from uprobes.process import read_modules
+from uprobes.procfs import ProcDirectory
+from uprobes.refusal import Refusal
+from uprobes.windows import module_windows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from uprobe_core.trace.tracer import Tracer
+    from uprobes.areas import Areas
+    from uprobes.boards import Board
+    from uprobes.module import Module
+    from uprobes.places import Places
+    from uprobes.soundness import Stretch
+
+TRAMPOLINE: Final = 160
+"""Bytes that a trampoline takes, about; areas are made by it."""
+TRIES: Final = 3
+"""How often a window is tried into which a thread will return."""
+PAUSE: Final = 0.002
+_FAULTS: Final = 1 << 10 | 1 << 6 | 1 << 7
+"""SIGSEGV, SIGBUS and SIGFPE in a signal set."""
+
+
+class Served(NamedTuple):
+    """What became of places: the engine's numbers of those that jumps serve, by index, and why the others are not."""
+
+    numbers: dict[int, int]
+    refusals: dict[int, Refusal]
+
+
+class JumpTable:
+    """The windows, areas and the board of one target."""
+
+    def __init__(self, tracer: Tracer, areas: Areas, pid: int) -> None:
+        """Nothing is made before the first site is inserted."""
+        self._pid = pid
+        self._jumps = Jumps(tracer)
+        self._areas = areas
+        self._jump_areas = JumpAreas(tracer, self._jumps, areas, pid)
+        self._board: Board | None = None
+        self._why_no_board: Refusal | None = None
+
+    # ---- inserting
+
+    def insert(self, places: Places, stretch: Stretch) -> Served:
+        """Insert sites at the places of a stretch where a jump is proven right; none is enabled yet."""
+        mapping, image, indices = stretch
+        every = list(indices)
+        module = next((one for one in read_modules(self._pid) if mapping in one.mappings), None)
+        if module is None:
+            return Served({}, dict.fromkeys(every, Refusal.NO_START))
+        vaddrs = array("Q", (places.vaddrs[index] for index in every))
+        starts, lengths, why = self._find_windows(module, vaddrs)
+        refusals = {index: Refusal(refusal) for index, refusal in zip(every, why, strict=True) if refusal}
+        kept = [place for place, refusal in enumerate(why) if not refusal]
+        if not kept:
+            return Served({}, refusals)
+        low, high = _extent(module)
+        missing = self._require_fit(low, high, len(kept))
+        if missing is not None:
+            return Served({}, refusals | dict.fromkeys((every[place] for place in kept), missing))
+        numbers = array("I", bytes(4 * len(kept)))
+        functions = _functions(module, places, [every[place] for place in kept])
+        refused = self._jumps.insert(
+            array("Q", map(vaddrs.__getitem__, kept)),
+            array("Q", map(starts.__getitem__, kept)),
+            array("B", map(lengths.__getitem__, kept)),
+            *functions, low, high, image, mapping.start, numbers,
+        )  # fmt: skip
+        wrong = dict(refused)
+        refusals |= {every[kept[position]]: Refusal(refusal) for position, refusal in wrong.items()}
+        self._reserve()
+        served = {every[place]: numbers[i] for i, place in enumerate(kept) if i not in wrong}
+        return Served(served, refusals)
+
+    def _find_windows(self, module: Module, vaddrs: array[int]) -> tuple[array[int], array[int], array[int]]:
+        windows = module_windows(module.binary)
+        found = windows.find(
+            array("Q", map(module.vaddr_of, vaddrs)), fault_first=self._handles_faults(), single=_is_go(module)
+        )
+        return array("Q", map(module.address_of, found.starts)), found.lengths, found.refusals
+
+    def _handles_faults(self) -> bool:
+        with ProcDirectory(self._pid) as process:
+            return bool(int(process.status()["SigCgt"], 16) & _FAULTS)
+
+    # ---- what the target needs
+
+    def _require_fit(self, low: int, high: int, count: int) -> Refusal | None:
+        """Have an area in reach of [low, high), and a board; else why there are none."""
+        if self._why_no_board is not None:
+            return self._why_no_board
+        if self._is_filtered():
+            # A call that the filter does not know may end the process.
+            self._why_no_board = Refusal.NO_BOARD
+            return self._why_no_board
+        try:
+            self._jump_areas.require(low, high, count * TRAMPOLINE)
+            if self._board is None:
+                self._make_board()
+            self._jumps.open_gates()
+        except NoRoom:
+            return Refusal.NO_ROOM
+        except (BoardError, RemoteCallFailed):
+            self._why_no_board = Refusal.NO_BOARD
+        return self._why_no_board
+
+    def _is_filtered(self) -> bool:
+        with ProcDirectory(self._pid) as process:
+            return process.status().get("Seccomp", "0") != "0"
+
+    def _make_board(self) -> None:
+        sequences = self._jumps.rseq()
+        board = make_board(self._pid, self._jump_areas.name_vaddr, self._areas.system_call)
+        offset, signature = sequences or (None, 0)
+        self._jumps.set_board(
+            board.vaddr, board.size, board.memory, board.processors, board.shift, offset, signature, _has_rdpid()
+        )
+        self._board = board
+
+    def _reserve(self) -> None:
+        if self._board is not None:
+            try:
+                self._board.reserve(self._jumps.cells_used)
+            except BoardError as error:
+                raise NoRoom(self._jumps.cells_used * 8, fact=f"no memory for counters: {error.strerror}") from error
+
+    # ---- enabling
+
+    def apply(self, numbers: array[int]) -> array[int]:
+        """Bring the text to what is enabled of these sites, and of others in their windows. The sites that a jump cannot
+        serve after all: threads keep coming back into the bytes, or somebody else has changed them."""
+        windows = self._jumps.windows_of(numbers)
+        left, failed = windows, array("I")
+        for attempt in range(TRIES):
+            while (missing := self._jumps.prepare(left)) is not None:
+                self._make_room(*missing, len(left))
+            busy, changed = self._jumps.apply(left)
+            failed += changed
+            left = busy
+            if not left:
+                break
+            time.sleep(PAUSE * 2**attempt)
+        return self._jumps.sites_in(failed + left)
+
+    def _make_room(self, low: int, high: int, count: int) -> None:
+        if not self._jumps.reclaim():
+            self._jump_areas.make(low, high, count * TRAMPOLINE)
+            self._jumps.open_gates()
+
+    # ---- sites that must be served by traps
+
+    def neighbours(self, vaddrs: Iterable[int]) -> tuple[array[int], array[int]]:
+        """The windows in use that have these addresses among their bytes, and the sites that these windows serve."""
+        windows = self._jumps.windows_at(array("Q", vaddrs))
+        return windows, self._jumps.sites_in(windows)
+
+    def set_leaving(self, windows: array[int], *, leaving: bool) -> None:
+        """Whether sites in these windows may be planned for traps."""
+        self._jumps.set_leaving(windows, leaving)
+
+    def demote(self, windows: array[int]) -> None:
+        """Their sites, planned for it, are served by traps from now on, all at once."""
+        self._jumps.demote(windows)
+
+    # ---- the end
+
+    def forget(self) -> None:
+        """Windows and areas are gone with the program, or given up; the counts stay with the sites."""
+        self._jumps.forget()
+        self._jump_areas.forget()
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+        self._why_no_board = None
+
+    @property
+    def used(self) -> bool:
+        """Whether anything of it is in the target."""
+        return self._board is not None
+
+    def describe(self, number: int) -> tuple[int, int, int, int] | None:
+        """(address of the window, its bytes, address of the trampoline or 0, its bytes) of a site."""
+        return self._jumps.describe(number)
+
+
+def _extent(module: Module) -> tuple[int, int]:
+    """What the module's code may name: from its first to its last segment."""
+    low = min(segment.vaddr for segment in module.segments)
+    high = max(segment.vaddr + segment.memory_size for segment in module.segments)
+    return module.address_of(low), module.address_of(high)
+
+
+def _functions(module: Module, places: Places, indices: list[int]) -> tuple[array[int], array[int], array[int]]:
+    """For each place: where its function begins and ends, as far as one is known (else 0), and whether it is called."""
+    symbols = module.binary.functions
+    starts, ends = symbols.spans[:2]
+    cold = symbols.cold
+    first, last, called = array("Q"), array("Q"), array("B")
+    for index in indices:
+        start = places.starts[index]
+        vaddr = module.vaddr_of(start) if start else 0
+        place = bisect_right(starts, vaddr) - 1
+        known = place >= 0 and starts[place] == vaddr
+        first.append(start if known else 0)
+        last.append(module.address_of(ends[place]) if known else 0)
+        called.append(known and vaddr not in cold)
+    return first, last, called
+
+
+def _is_go(module: Module) -> bool:
+    """Go's scheduler saves and restores addresses of interrupted code."""
+    return module.binary.elf.section(".go.buildinfo") is not None
+
+
+def _has_rdpid() -> bool:
+    with open("/proc/cpuinfo") as file:
+        return any(line.startswith("flags") and " rdpid" in line for line in file)
