@@ -4,7 +4,7 @@ import pytest
 
 import uprobes
 
-MODES = ["trap", "step"]
+MODES = ["jump", "trap", "step"]
 
 
 @pytest.mark.parametrize("mode", MODES)

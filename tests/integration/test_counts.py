@@ -9,7 +9,7 @@ import uprobes
 from tests.process import executable_text
 from tests.victim import Victim
 
-MODES = ["trap", "step"]
+MODES = ["jump", "trap", "step"]
 ROUNDS = 4
 SYMBOLS = ["add", "six", "factorial", "load_sum", "jump_first", "loops", "total", "scale"]
 

@@ -8,7 +8,7 @@ import pytest
 import uprobes
 from tests.process import COMMAND, ENVIRONMENT, executable_text, tracer_pid, wait_until
 
-MODES = ["trap", "step"]
+MODES = ["jump", "trap", "step"]
 
 
 def start_command(*arguments):
