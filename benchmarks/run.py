@@ -38,9 +38,13 @@ def table_row(case: dict) -> str:
     floor = extra.get("floor_ns")
     ratio = f"{median / floor:.2f} ×" if floor else ""
     limit = f"{extra['limit']:g} ×" if extra.get("limit") else ""
+    if "limit_ns" in extra:
+        limit = format_ns(extra["limit_ns"])
+    elif "least" in extra:
+        limit = f"at least {extra['least']:g} ×"
     name = case["name"].removeprefix("bench_").replace("_", " ")
     floor_text = format_ns(floor) if floor else ""
-    cells = [name, format_ns(median), extra.get("unit", "run"), floor_text, ratio, limit]
+    cells = [name, format_ns(median), extra.get("unit", "run"), floor_text, ratio, limit, extra.get("note", "")]
     return f"| {' | '.join(cells)} |"
 
 
@@ -51,8 +55,8 @@ def write_table(report: dict) -> str:
         f"{processor_name()}, {os.cpu_count()} processors, {system}. Medians.",
         "The floor is the bare cost, measured before each round.",
         "",
-        "| case | median | per | floor | ratio | limit |",
-        "|---|--:|---|--:|--:|--:|",
+        "| case | median | per | floor | ratio | limit | |",
+        "|---|--:|---|--:|--:|--:|---|",
         *(table_row(case) for case in report["benchmarks"]),
     ]
     return "\n".join(lines) + "\n"

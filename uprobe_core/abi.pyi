@@ -166,9 +166,10 @@ class refusal(IntEnum):
     REFUSAL_PAGE = 26
     REFUSAL_FAULTS = 27
     REFUSAL_SYSTEM_CALL = 28
-    REFUSAL_BUSY = 29
-    REFUSAL_NO_BOARD = 30
-    REFUSAL_COUNT = 31
+    REFUSAL_SIGTRAP = 29
+    REFUSAL_BUSY = 30
+    REFUSAL_NO_BOARD = 31
+    REFUSAL_COUNT = 32
 
 class rip_strategy(IntEnum):
     RIP_AUTO = 0

@@ -34,6 +34,9 @@ class Events(Protocol):
     def on_exec(self) -> None:
         """The target executed another program; nothing of ours is left in it."""
 
+    def on_tracer_lost(self) -> BaseException:
+        """Somebody has killed the tracer. Put the target right; what to tell who asks next."""
+
     def on_end(self, exit_code: int, exit_signal: int) -> None:
         """The target ended."""
 
@@ -102,6 +105,10 @@ class Owner(threading.Thread):
             self._serve()
         except BaseException as error:  # kept for whoever asks next: nobody can catch it in this thread
             failure = error
+        if self.tracer.lost:
+            with contextlib.suppress(OSError):
+                self.tracer.leave(0)  # there is nobody to leave, but a zombie to bury
+            failure = self._events.on_tracer_lost()
         self._finish(failure)
 
     def _serve(self) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from uprobe_core.trace.tracer import Tracer
+    from uprobes.board import Tap
     from uprobes.hit import Registers
     from uprobes.place import Place
     from uprobes.refusal import Refusal
@@ -128,6 +129,10 @@ class Sites:
         number = None if refusal else self._numbers[index]
         return Site(self._table, self._places[index], number, refusal, self._why_not_jump.get(index))
 
+    def by_number(self) -> dict[int, Site]:
+        """Those that are not refused, by the engine's number."""
+        return {number: self[index] for index, number in enumerate(self._numbers) if index not in self._refusals}
+
     def __iter__(self) -> Iterator[Site]:
         """All of them."""
         return (self[index] for index in range(len(self)))
@@ -146,15 +151,24 @@ class Probe:
         spec: str,
         places: Sequence[Place],
         insertion: Insertion,
-        callback: Callback | None,
-        predicate: Predicate | None,
+        callback: Callback | None = None,
+        predicate: Predicate | None = None,
+        tap: Tap | None = None,
+        *,
+        counts: bool = False,
     ) -> None:
-        """The sites are inserted; `enable()` arms them. With a predicate only hits for which it holds count."""
+        """The sites are inserted; `enable()` arms them. With a predicate only hits for which it holds are called back.
+
+        `tap`: what is done at hits, too; `counts`: that is how this probe counts, not by its sites.
+        """
         self.spec = spec
         numbers, refusals, _ = insertion
         self.sites = Sites(table, places, insertion)
         self._callback = callback
         self._predicate = predicate
+        self.tap = tap
+        """What is done at hits beside counting at the sites."""
+        self._counts_by_tap = counts
         self._table = table
         self.numbers = numbers
         if refusals:
@@ -170,6 +184,8 @@ class Probe:
     @property
     def hits(self) -> int:
         """How often its sites were hit while it was enabled, summed over all sites and threads."""
+        if self.tap is not None and self._counts_by_tap:
+            return self.tap.board.sum(0)
         if not self._enabled or self._predicate is not None:
             return self._counted
         return self._counted + self._table.tracer.hits_sum(self.numbers) - self._since
@@ -202,7 +218,7 @@ class Probe:
     @property
     def wants_stops(self) -> bool:
         """Whether a hit has to be looked at while its thread is stopped."""
-        return self._callback is not None or self._predicate is not None
+        return self._callback is not None
 
     def serve(self, tracer: Tracer, number: int, tid: int, registers: Registers) -> None:
         """In the owner thread: a thread stands at the site that the engine knows as `number`."""

@@ -6,22 +6,30 @@ Everything that touches the target is handed to the owner thread in batches.
 from __future__ import annotations
 
 import contextlib
+import os
 from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from uprobe_core.abi import SLOT_SIZE, probe_mode, rip_strategy
+from uprobe_core.trace.recorder import Recorder
+from uprobe_core.trace.safety import keep_journal
 from uprobes.areas import REACH, Areas
+from uprobes.board import Tap
 from uprobes.errors import NoRoom
+from uprobes.guard import Guard, blocks_traps
+from uprobes.journal import Journal, create, told_as_journal
 from uprobes.jumps import JumpTable
 from uprobes.places import Places
-from uprobes.process import mapping_at, read_image, read_mappings
+from uprobes.process import mapping_at, read_image, read_mappings, stack_vaddr
 from uprobes.refusal import Refusal
 from uprobes.soundness import Stretch, sound_places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from uprobe_core.x86.hitplan import HitPlan
+    from uprobes.board import Board
     from uprobes.owner import Owner
     from uprobes.probe import Probe
 
@@ -71,7 +79,10 @@ class SiteTable:
         self.tracer = owner.tracer
         self.areas = Areas(owner.tracer, pid, seal=seal)
         self.jumps = JumpTable(owner.tracer, self.areas, pid)
+        self._guard = Guard(owner.tracer, pid, self.areas)
+        self._journal: Journal | None = None
         self._owner = owner
+        self._recorder = Recorder(owner.tracer)
         self._pid = pid
         self._watchers: dict[int, list[Probe]] = {}
         self._dropped = 0
@@ -80,10 +91,10 @@ class SiteTable:
 
     # ---- inserting
 
-    def insert(self, places: Places, mode: str, rip: str, *, stops: bool) -> Insertion:
+    def insert(self, places: Places, mode: str, rip: str, *, stops: bool, tap: Tap | None = None) -> Insertion:
         """Insert sites at `places`; none is armed yet. stops: a hit has to be looked at while its thread is stopped.
         NoRoom when there are no slots."""
-        return self._owner.call(lambda: self._insert(places, MODES[mode], STRATEGIES[rip], stops=stops))
+        return self._owner.call(lambda: self._insert(places, MODES[mode], STRATEGIES[rip], stops=stops or tap is not None))
 
     def _insert(self, places: Places, mode: int, strategy: int, *, stops: bool) -> Insertion:
         numbers = array("I", bytes(4 * len(places)))
@@ -92,6 +103,7 @@ class SiteTable:
         may_jump = mode == probe_mode.MODE_JUMP or (
             mode == probe_mode.MODE_AUTO and strategy == rip_strategy.RIP_AUTO and not stops
         )
+        self._keep_journal()
         for stretch in sound_places(self._pid, places, refusals):
             left = stretch
             if may_jump:
@@ -103,10 +115,19 @@ class SiteTable:
                     continue
                 why_not.update(served.refusals)
                 left = stretch._replace(indices=[index for index in stretch.indices if index not in served.numbers])
-            if left.indices:
+            if left.indices and mode == probe_mode.MODE_AUTO and blocks_traps(self._pid):
+                refusals.update(dict.fromkeys(left.indices, Refusal.SIGTRAP))
+            elif left.indices:
                 self._demote(places.vaddrs[index] for index in left.indices)
-                _Batch(self, left, mode, strategy).insert(places, numbers, refusals)
+                self._insert_traps(places, left, mode, strategy, numbers, refusals)
         return Insertion(numbers, refusals, why_not)
+
+    def _insert_traps(
+        self, places: Places, stretch: Stretch, mode: int, strategy: int, numbers: array[int], refusals: dict[int, Refusal]
+    ) -> None:
+        with told_as_journal(self._journal):
+            self._guard.make_room(len(stretch.indices))
+            _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
 
     def _demote(self, vaddrs: Iterable[int]) -> None:
         """Sites are about to be served by stops: so are all others that share a window with one of them."""
@@ -129,8 +150,49 @@ class SiteTable:
             last = first + 1 if mapping is None else bisect_left(vaddrs, mapping.end)
             if mapping is not None:
                 stretch = Stretch(mapping, read_image(self._pid, mapping), range(first, last))
-                _Batch(self, stretch, probe_mode.MODE_AUTO, rip_strategy.RIP_AUTO).insert(places, every, refusals)
+                self._insert_traps(
+                    places, stretch, probe_mode.MODE_AUTO, rip_strategy.RIP_AUTO, every, refusals
+                )
             first = last
+
+    # ---- what is done at hits
+
+    def tap(self, plan: HitPlan, board: Board) -> Tap:
+        """Something that probes can have done at their hits.
+
+        Whoever serves a site in the target itself writes code by `plan` (with the site's number put in) for `board`;
+        all other sites are tied to it in the tracer. Both ways fill the same board.
+        """
+        return Tap(plan, board, self._owner.call(lambda: self._recorder.add(plan, board.memory, board.strides)))
+
+    @property
+    def over(self) -> bool:
+        """Whether the target ended or was detached: there will be no more hits."""
+        return self._owner.ended.is_set()
+
+    def _keep_journal(self) -> None:
+        """Before anything is changed in the target. AlreadyTraced, JournalError."""
+        if self._journal is None:
+            journal = create(self._pid)
+            journal.records.stack_vaddr = stack_vaddr(self._pid)
+            keep_journal(self.tracer, journal.records, os.fsencode(journal.path))
+            self.areas.keep_journal(journal.records)
+            self._journal = journal
+
+    @property
+    def journal(self) -> Journal | None:
+        """What was changed in the target; None: nothing yet."""
+        return self._journal
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the target would survive the loss of its tracer."""
+        return self._guard.vaddr is not None
+
+    def restore_areas(self) -> None:
+        """In the owner thread: make the areas again that the target has unmapped."""
+        self.areas.restore()
+        self._guard.restore()
 
     # ---- arming
 
@@ -142,6 +204,8 @@ class SiteTable:
                 for number in probe.numbers:
                     self._watchers.setdefault(number, []).append(probe)
                     self.tracer.watch(number, True)
+            if probe.tap is not None:
+                self._recorder.tie(probe.numbers, probe.tap.number)
             self.tracer.arm(probe.numbers)
             self._apply(probe.numbers)
 
@@ -160,6 +224,8 @@ class SiteTable:
                 return
             self.tracer.disarm(probe.numbers)
             self._apply(probe.numbers)
+            if probe.tap is not None:
+                self._recorder.untie(probe.numbers, probe.tap.number)
             if probe.wants_stops:
                 for number in probe.numbers:
                     self._watchers[number].remove(probe)
@@ -198,6 +264,9 @@ class SiteTable:
         self._watchers.clear()
         self.jumps.forget()
         self.areas.forget()
+        self._guard.forget()
+        if self._journal is not None:
+            self._journal.records.next_generation(stack_vaddr(self._pid))
 
     def original(self, vaddr: int, number: int | None) -> bytes:
         """The bytes of the instruction at `vaddr` as they are without a patch."""
@@ -213,6 +282,12 @@ class SiteTable:
             unmap = self.areas.unmap_gadget
         self.tracer.leave(unmap)
         self.jumps.forget()
+        self.close_journal()
+
+    def close_journal(self) -> None:
+        """Nothing of ours is left in the target, or the target is gone."""
+        if self._journal is not None:
+            self._journal.remove()
 
 
 class _Batch:
@@ -235,9 +310,9 @@ class _Batch:
                 vaddrs = places.vaddrs[indices.start : indices.stop]
             else:
                 vaddrs = array("Q", map(places.vaddrs.__getitem__, indices))
-            made = array("I", bytes(4 * len(vaddrs)))
-            refused, waiting, needs = self._tracer.insert(
-                vaddrs, made, self._mode, self._strategy, reach, image, mapping.start
+            made, waiting = (array("I", bytes(4 * len(vaddrs))) for _ in range(2))
+            refused, without, needs = self._tracer.insert(
+                vaddrs, made, waiting, self._mode, self._strategy, reach, image, mapping.start
             )
             if isinstance(indices, range):
                 numbers[indices.start : indices.stop] = made
@@ -245,13 +320,13 @@ class _Batch:
                 for index, number in zip(indices, made, strict=True):
                     numbers[index] = number
             refusals.update((indices[position], Refusal(refusal)) for position, refusal in refused)
-            if waiting and not self._make_room(Needs(*needs)):
+            if without and not self._make_room(Needs(*needs)):
                 # Without near slots first; then without any, which leaves what can be emulated.
                 if reach == REACH_NONE:
                     raise NoRoom(SLOT_SIZE)
                 reach -= 1
-            if len(waiting) < len(indices):
-                indices = list(map(indices.__getitem__, waiting))
+            if without < len(indices):
+                indices = list(map(indices.__getitem__, waiting[:without]))
 
     def _make_room(self, needs: Needs) -> bool:
         """Free or make slots for those that were missing. False: there is no room, plan with less."""

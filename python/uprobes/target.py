@@ -10,29 +10,37 @@ import signal
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from uprobe_core.linux import spawn as core_spawn
+from uprobe_core.x86.hitplan import HitPlan
+from uprobes.board import Board
 from uprobes.boundaries import enclosing_instruction, function_instructions, neighbours
-from uprobes.errors import ProbeRefused, UprobeError
+from uprobes.errors import ProbeRefused, TracerLost, UprobeError
 from uprobes.hit import Memory, Registers
+from uprobes.journal import find_dead
 from uprobes.owner import Owner
-from uprobes.permission import explain_refusal, require_traceable
+from uprobes.permission import explain_refusal, require_traceable, tracer_apart
 from uprobes.places import Places
 from uprobes.probe import Probe
 from uprobes.process import entry_vaddr
+from uprobes.recovery import recover, undo
 from uprobes.refusal import Refusal
 from uprobes.resolve import resolve
 from uprobes.sites import MODES, STRATEGIES, SiteTable
-from uprobes.spec import ProbeSpec, parse
+from uprobes.spec import ProbeSpec, Provider, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
+    from uprobes.latency import Latency
     from uprobes.place import Place
+    from uprobes.predicate import Predicate
     from uprobes.probe import Callback
     from uprobes.process import Module
+    from uprobes.recording import Recording
 
 C = TypeVar("C", bound="Callback")
 
@@ -57,8 +65,10 @@ class Target:
 
     def _start(self) -> None:
         require_traceable(self.pid)
+        if find_dead(self.pid) is not None:
+            recover(self.pid)
         try:
-            self._owner.start_tracing(apart=_tracer_apart())
+            self._owner.start_tracing(apart=tracer_apart())
         except OSError as error:
             raise explain_refusal(self.pid, error) from error
         _live.add(self)
@@ -174,6 +184,51 @@ class Target:
             found.update(function_instructions(place, self.pid))
         return sorted(found)
 
+    def record(
+        self,
+        spec: str | ProbeSpec | int | Iterable[str | ProbeSpec | int],
+        fields: Sequence[str] = (),
+        when: str | None = None,
+        mode: str = "auto",
+        *,
+        every: int = 1,
+        limit: int | None = None,
+    ) -> Recording:
+        """Record every hit from now on: time, thread, place, and `fields`.
+
+        `fields`: names of what to keep, 64 bits each: ``arg0`` …, registers as ``rdi``, ``retval`` (at a return),
+        ``stack0`` … (the words from the stack pointer on). `when`: as for ``probe``. `every`: keep one hit in so many.
+        `limit`: keep no more than so many hits. FieldError, PredicateError.
+        """
+        from uprobes.recording import Recording, make_plan, parse_fields
+
+        predicate = _compile(when)
+        names = [fields] if isinstance(fields, str) else list(fields)
+        plan, board, order = make_plan(parse_fields(names), predicate.ops if predicate else (), every, limit)
+        recording = Recording(board, plan, names, order)
+        probe = self._insert(spec, mode, "auto", tap=self._sites.tap(plan, board))
+        recording.start(probe, lambda: self._sites.over)
+        probe.enable()
+        return recording
+
+    def latency(self, spec: str | ProbeSpec, when: str | None = None, mode: str = "auto") -> Latency:
+        """Time functions from their entries to their exits, from now on.
+
+        `spec`: one function, or a glob: functions that are not known to return are left out. `when`: time only calls
+        for which this holds at the entry. SymbolNotFound: `spec` is no function, or it is not known where it returns.
+        """
+        from uprobes.latency import make_latency
+
+        parsed = replace(parse_spec(spec), provider=Provider.UPROBE)
+        predicate = _compile(when)
+        latency, plan, board = make_latency(predicate)
+        tap = self._sites.tap(plan, board)
+        exits = self._insert(replace(parsed, provider=Provider.URETPROBE), mode, "auto", tap=tap)
+        entries = self._insert(parsed, mode, "auto", tap=tap)
+        latency.start(entries, exits, lambda: self._sites.over)
+        latency.enable()
+        return latency
+
     def _probe(
         self,
         spec: str | ProbeSpec | int | Iterable[str | ProbeSpec | int],
@@ -182,31 +237,36 @@ class Target:
         when: str | None,
         callback: Callback | None,
     ) -> Probe:
+        predicate = _compile(when)
+        if predicate is not None and callback is None:
+            board = Board(0)
+            tap = self._sites.tap(HitPlan(shift=board.shift, ops=predicate.ops), board)
+            probe = self._insert(spec, mode, rip, tap=tap, counts=True)
+        else:
+            probe = self._insert(spec, mode, rip, callback=callback, predicate=predicate)
+        probe.enable()
+        return probe
+
+    def _insert(
+        self, spec: str | ProbeSpec | int | Iterable[str | ProbeSpec | int], mode: str, rip: str, **wishes: Any
+    ) -> Probe:
+        """A probe with its sites, not yet enabled; `wishes` are for the Probe."""
         _require_choice("mode", mode, MODES)
         _require_choice("rip", rip, STRATEGIES)
-        predicate = None
-        if when is not None:
-            from uprobes.predicate import compile_predicate
-
-            predicate = compile_predicate(when)
         wanted = [spec] if isinstance(spec, str | int | ProbeSpec) else list(spec)
         places = self._places(wanted)
-        insertion = self._sites.insert(places, mode, rip, stops=callback is not None or predicate is not None)
+        insertion = self._sites.insert(places, mode, rip, stops="callback" in wishes, tap=wishes.get("tap"))
         if len(places) == 1 and insertion.refusals:
             raise _refused(places[0], insertion.refusals[0], self.pid)
-        probe = Probe(self._sites, _name(wanted), places, insertion, callback, predicate)
+        probe = Probe(self._sites, _name(wanted), places, insertion, **wishes)
         self._sites.adopt(probe)
-        probe.enable()
         return probe
 
     def _places(self, wanted: Sequence[str | ProbeSpec | int]) -> Places:
         """Every place of every specification, each once, in order of address."""
         modules = self.modules
         found = [
-            place
-            for one in wanted
-            if not isinstance(one, int)
-            for place in resolve(parse_spec(one), modules, self.pid)
+            place for one in wanted if not isinstance(one, int) for place in resolve(parse_spec(one), modules, self.pid)
         ]
         return Places(found, (one for one in wanted if isinstance(one, int)), modules)
 
@@ -226,7 +286,7 @@ class Target:
 
     def on_area_lost(self) -> None:
         """Make the slot area again where it was: threads are on their way to it."""
-        self._sites.areas.restore()
+        self._sites.restore_areas()
 
     def on_exec(self) -> None:
         """Another program runs; the sites are gone with the old one."""
@@ -238,8 +298,21 @@ class Target:
         else:
             self._owner.tracer.set_off()
 
+    def on_tracer_lost(self) -> BaseException:
+        """The tracer was killed: take its changes back in its place."""
+        _live.discard(self)
+        try:
+            recovery = undo(self._sites.journal) if self._sites.journal else None
+        except (UprobeError, OSError) as error:
+            self._failure = TracerLost(self.pid, None)
+            self._failure.__cause__ = error
+        else:
+            self._failure = TracerLost(self.pid, recovery is None or recovery.complete)
+        return self._failure
+
     def on_end(self, exit_code: int, exit_signal: int) -> None:
         """The process ended by itself."""
+        self._sites.close_journal()
         self.exit_code = -exit_signal if exit_signal else exit_code
         self._sites.jumps.forget()
         self._at_entry.set()
@@ -302,6 +375,15 @@ def spawn(
     return target
 
 
+def _compile(when: str | None) -> Predicate | None:
+    """The condition of a probe."""
+    if when is None:
+        return None
+    from uprobes.predicate import compile_predicate
+
+    return compile_predicate(when)
+
+
 def parse_spec(spec: str | ProbeSpec) -> ProbeSpec:
     """A specification from its text."""
     return parse(spec) if isinstance(spec, str) else spec
@@ -334,13 +416,6 @@ def _refused(place: Place, refusal: Refusal, pid: int) -> ProbeRefused:
         fact=fact,
         hint=hint,
     )
-
-
-def _tracer_apart() -> bool:
-    """Whether a process of its own may trace for us. Yama's scope 1 lets only ancestors, unless root."""
-    with contextlib.suppress(OSError), open("/proc/sys/kernel/yama/ptrace_scope") as scope:
-        return scope.read().strip() != "1" or os.geteuid() == 0
-    return True
 
 
 @atexit.register

@@ -117,8 +117,8 @@ class Area:
         return made[0]
 
     def machine(self, plan: HitPlan, **place) -> int:
-        """The plan's code as code for `run`: it ends in a jump through the last word of the gate page. (Aligned: it has to
-        work where alignment is checked.)"""
+        """The plan's code as code for `run`: it ends in a jump through the gate page's last word, which is aligned,
+        as it has to work where alignment is checked."""
         leave = ctypes.cast(library().machine_leave, ctypes.c_void_p).value
         self.memory[PAGE - 8 : PAGE] = leave.to_bytes(8, "little")
         here = self.next
@@ -155,3 +155,8 @@ def storm(
 def call_ns(code: int, calls: int = 2_000_000, threads: int = 1, first: int = 0) -> float:
     """Nanoseconds a call takes; with several threads the slowest one's, each on a processor of its own."""
     return library().call_ns(ctypes.c_void_p(code), ctypes.c_uint64(calls), threads, first)
+
+
+def call_paced(code: int, calls: int, every_ns: int, processor: int) -> None:
+    """Call a function every so many nanoseconds, on a processor."""
+    library().call_paced(ctypes.c_void_p(code), ctypes.c_uint64(calls), ctypes.c_uint64(every_ns), processor)

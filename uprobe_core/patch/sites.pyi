@@ -6,3 +6,4 @@ class site_state(IntEnum):
     SITE_CALLBACK = 4
     SITE_STEP = 8
     SITE_JUMP = 16
+    SITE_TAPPED = 32

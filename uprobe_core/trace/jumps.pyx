@@ -13,7 +13,6 @@ from libc.string cimport memset
 from uprobe_core.abi cimport regs_t
 from uprobe_core.linux.memory cimport memory_write
 from uprobe_core.linux.ptrace cimport regs_get, rseq_configuration_t, rseq_get
-from uprobe_core.linux.twin cimport twin_call
 from uprobe_core.patch.jump_areas cimport UNIT, UNIT_TAKEN, jump_area_add, jump_area_t, jump_areas_drop
 from uprobe_core.patch.jumps cimport (
     jump_wish_t, jumps_insert, jumps_prepare, window_cancel, window_is_taken,
@@ -151,14 +150,8 @@ cdef class Jumps:
         self.tracer = tracer
 
     cdef int call(self, int (*function)(void *) noexcept nogil, void *argument) except? -1:
-        cdef jump_order_t *order = <jump_order_t *>argument
-        cdef int status
-        order.engine = &self.tracer.engine
-        with nogil:
-            status = twin_call(&self.tracer.engine.twin, function, order)
-        if status < 0:
-            raise OSError(-status, f"pid {self.tracer.engine.pid}: cannot change its jumps")
-        return status
+        (<jump_order_t *>argument).engine = &self.tracer.engine
+        return self.tracer.call_with(function, argument)
 
     def rseq(self):
         """(offset of struct rseq from the thread pointer, signature), the same in all threads; None: it is not so."""

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from posix.types cimport pid_t
 
 from uprobe_core.abi cimport regs_t
-from uprobe_core.patch.text cimport image_t, insertion_t
+from uprobe_core.patch.text cimport image_t, insertion_t, slot_needs_t
 from uprobe_core.trace.engine cimport engine_t
 
 # The arguments of one call into the tracer; the engine comes first so that all calls look alike.
@@ -31,12 +31,20 @@ cdef class Tracer:
     cdef engine_t engine
     cdef order_t order
     cdef bint started
-    cdef object ringable
+    cdef bint was_lost
+    cdef object journal  # kept alive as long as the engine writes to it
 
     cdef order_t *blank(self) noexcept
 
     # Runs a function in the tracer, with the blank order as its argument; its status, OSError where that is negative.
     cdef int call(self, int (*function)(void *) noexcept nogil) except? -1
+
+    # The insertions of one batch, `order.count` of them from index `first` on; how many have no slot now, where `without`
+    # had none before.
+    cdef Py_ssize_t insert_batch(self, const uint64_t[::1] vaddrs, uint32_t[::1] numbers, uint32_t[::1] waiting,
+                                 Py_ssize_t first, Py_ssize_t without, list refused, slot_needs_t *needs) except -1
+    # The same with an argument of the caller's own.
+    cdef int call_with(self, int (*function)(void *) noexcept nogil, void *argument) except? -1
 
     cdef object patch(self, const uint32_t[::1] sites, bint arm)
     cdef uint64_t arena_size(self, uint64_t vaddr)

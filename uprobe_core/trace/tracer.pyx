@@ -17,23 +17,28 @@ from posix.types cimport pid_t
 from uprobe_core.abi cimport SLOT_SIZE, regs_t
 from uprobe_core.linux.doorbell cimport bell_ring
 from uprobe_core.linux.memory cimport memory_read, memory_read_some, memory_write
-from uprobe_core.linux.remote_call cimport remote_begin, remote_end, remote_syscall, remote_t
-from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
+from uprobe_core.linux.remote_call cimport gadget_t, remote_begin, remote_end, remote_syscall, remote_t
+from uprobe_core.linux.twin cimport twin_call, twin_is_lost, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
-from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_JUMP, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes
+from uprobe_core.patch.sites cimport (
+    SITE_CALLBACK, SITE_JUMP, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes, sites_reserve,
+)
 from uprobe_core.patch.text cimport (
     image_t, insertion_t, needs_add, needs_clear, slot_needs_t, text_arm, text_disarm, text_drop, text_insert, text_make,
     text_reopen, text_rewrite,
 )
 from uprobe_core.patch.windows cimport jump_hits
 from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
+from uprobe_core.patch.traps cimport traps_add_area, traps_drop
 from uprobe_core.trace.engine cimport (
     LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_IN_PLACE, LOOP_NONE, LOOP_ORPHANED, engine_t,
 )
+from uprobe_core.trace.guard cimport gadget_choose
 from uprobe_core.trace.hit cimport hit_resume
 from uprobe_core.trace.in_place cimport step_in_place
 from uprobe_core.trace.loop cimport loop_run
 from uprobe_core.trace.start cimport target_go, target_run_to
+from uprobe_core.trace.taps cimport taps_drop
 from uprobe_core.trace.tasks cimport task_find, task_t, tasks_drop, tasks_make
 from uprobe_core.trace.world cimport (
     calls_serve, engine_leave, slots_reclaim, task_halt, task_release, world_resume, world_seize, world_stop,
@@ -54,6 +59,10 @@ REGISTERS = (
     "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",
     "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
 )
+
+cdef enum:
+    INSERT_BATCH = 16384  # sites in one call into the tracer
+
 
 cdef int order_seize(void *argument) noexcept nogil:
     return world_seize((<order_t *>argument).engine)
@@ -108,17 +117,24 @@ cdef int order_call(void *argument) noexcept nogil:
     cdef order_t *order = <order_t *>argument
     cdef engine_t *engine = order.engine
     cdef remote_t remote
+    cdef gadget_t gadget
     cdef int status, ended
     status = task_halt(engine, order.tid, order.deadline_ms)
     if status < 0:
         return status
-    status = remote_begin(&remote, engine.pid, order.tid, order.vaddr)
+    gadget_choose(engine, order.tid, order.vaddr, &gadget)
+    status = remote_begin(&remote, engine.text.mem_fd, order.tid, &gadget)
     if status == 0:
         status = remote_syscall(&remote, order.number, order.arguments, &order.result)
         ended = remote_end(&remote, engine.pid)
         status = min(status, ended)
     ended = task_release(engine, order.tid)
     return min(status, ended)
+
+
+cdef int order_guard_area(void *argument) noexcept nogil:
+    cdef order_t *order = <order_t *>argument
+    return traps_add_area(&order.engine.text.traps, order.engine.text.mem_fd, order.vaddr, order.vaddr + order.count)
 
 
 cdef int order_reclaim(void *argument) noexcept nogil:
@@ -172,8 +188,11 @@ cdef class Tracer:
             raise MemoryError("tracer: no memory for its tables")
 
     def __dealloc__(self):
+        taps_drop(&self.engine.taps)
         tasks_drop(&self.engine.tasks)
         text_drop(&self.engine.text)
+        free(self.engine.stacks)
+        free(self.engine.journal_path)
         if self.engine.text.mem_fd >= 0:
             os.close(self.engine.text.mem_fd)
 
@@ -183,9 +202,14 @@ cdef class Tracer:
         return &self.order
 
     cdef int call(self, int (*function)(void *) noexcept nogil) except? -1:
+        return self.call_with(function, &self.order)
+
+    cdef int call_with(self, int (*function)(void *) noexcept nogil, void *argument) except? -1:
         cdef int status
         with nogil:
-            status = twin_call(&self.engine.twin, function, &self.order)
+            status = twin_call(&self.engine.twin, function, argument)
+            if status < 0:
+                self.was_lost = twin_is_lost(&self.engine.twin)
         if status < 0:
             raise OSError(-status, f"pid {self.engine.pid}: {os.strerror(-status)}")
         return status
@@ -242,51 +266,59 @@ cdef class Tracer:
 
     # ---- sites
 
-    def insert(self, const uint64_t[::1] vaddrs, uint32_t[::1] numbers, int mode, int strategy, int near,
+    def insert(self, const uint64_t[::1] vaddrs, uint32_t[::1] numbers, uint32_t[::1] waiting, int mode, int strategy, int near,
                const uint8_t[::1] image, uint64_t image_vaddr):
         """Insert a site at each address, not yet armed; the engine's numbers of the sites go to `numbers`.
 
         image: what the mapped file says is at image_vaddr (empty: believe memory). Returns three: a list of (index,
-        refusal); a list of the indices for which there was no slot; and what these need, as (anywhere, near, lowest,
+        refusal); how many had no slot, whose indices are in `waiting`; and what these need, as (anywhere, near, lowest,
         highest, below, below_vaddr).
         """
         cdef Py_ssize_t count = vaddrs.shape[0]
-        cdef insertion_t *wishes = <insertion_t *>calloc(max(count, 1), sizeof(insertion_t))
+        cdef insertion_t *wishes = <insertion_t *>calloc(INSERT_BATCH, sizeof(insertion_t))
         cdef order_t *order = self.blank()
         cdef slot_needs_t needs
-        cdef Py_ssize_t i
-        if wishes == NULL:
-            raise MemoryError(f"no memory for {count} insertions")
+        cdef Py_ssize_t first, without = 0
         cdef list refused = []
-        cdef list waiting = []
+        if wishes == NULL or sites_reserve(&self.engine.text.sites, count) < 0:
+            free(wishes)
+            raise MemoryError(f"no memory for {count} insertions")
         needs_clear(&needs)
+        order.insertions = wishes
+        order.mode = mode
+        order.strategy = strategy
+        order.near = near
+        if image is not None and image.shape[0]:
+            order.image.bytes = &image[0]
+            order.image.size = image.shape[0]
+            order.image.vaddr = image_vaddr
         try:
-            for i in range(count):
-                wishes[i].vaddr = vaddrs[i]
-            order.insertions = wishes
-            order.count = count
-            order.mode = mode
-            order.strategy = strategy
-            order.near = near
-            if image is not None and image.shape[0]:
-                order.image.bytes = &image[0]
-                order.image.size = image.shape[0]
-                order.image.vaddr = image_vaddr
-            self.call(order_insert)
-            for i in range(count):
-                numbers[i] = wishes[i].site
-                if wishes[i].status == STATUS_OK:
-                    continue
-                if wishes[i].status == STATUS_REFUSED:
-                    refused.append((i, wishes[i].refusal))
-                elif wishes[i].status == STATUS_NO_ROOM:
-                    waiting.append(i)
-                    needs_add(&needs, &wishes[i])
-                else:
-                    raise OSError(-wishes[i].status, f"cannot insert a site at {vaddrs[i]:#x}")
+            for first in range(0, count, INSERT_BATCH):
+                order.count = min(count - first, INSERT_BATCH)
+                without = self.insert_batch(vaddrs, numbers, waiting, first, without, refused, &needs)
         finally:
             free(wishes)
-        return refused, waiting, (needs.anywhere, needs.near, needs.lowest, needs.highest, needs.below, needs.below_vaddr)
+        return refused, without, (needs.anywhere, needs.near, needs.lowest, needs.highest, needs.below, needs.below_vaddr)
+
+    cdef Py_ssize_t insert_batch(self, const uint64_t[::1] vaddrs, uint32_t[::1] numbers, uint32_t[::1] waiting,
+                                 Py_ssize_t first, Py_ssize_t without, list refused, slot_needs_t *needs) except -1:
+        """`order.count` of them from index `first` on; how many have no slot now, where `without` had none before."""
+        cdef insertion_t *wishes = self.order.insertions
+        cdef Py_ssize_t i
+        for i in range(<Py_ssize_t>self.order.count):
+            wishes[i].vaddr = vaddrs[first + i]
+        self.call(order_insert)
+        for i in range(<Py_ssize_t>self.order.count):
+            numbers[first + i] = wishes[i].site
+            if wishes[i].status == STATUS_REFUSED:
+                refused.append((first + i, wishes[i].refusal))
+            elif wishes[i].status == STATUS_NO_ROOM:
+                waiting[without] = <uint32_t>(first + i)
+                without += 1
+                needs_add(needs, &wishes[i])
+            elif wishes[i].status != STATUS_OK:
+                raise OSError(-wishes[i].status, f"cannot insert a site at {wishes[i].vaddr:#x}")
+        return without
 
     def arm(self, const uint32_t[::1] sites):
         """An enabled probe has these sites: write the patches that are not there yet. How many were written. No thread
@@ -392,8 +424,12 @@ cdef class Tracer:
 
     def add_arena(self, uint64_t vaddr, uint64_t size, bint sealed):
         """Take a mapping of the target in as slots. sealed: it cannot be unmapped any more."""
+        cdef order_t *order = self.blank()
         if arena_add(&self.engine.text.arenas, vaddr, size, sealed) < 0:
             raise MemoryError(f"no memory for the slots of an arena of {size} bytes")
+        order.vaddr = vaddr
+        order.count = size
+        self.call(order_guard_area)
 
     def reserve_slot(self, uint64_t vaddr):
         """Keep the slot at the start of the arena at `vaddr` from being given out."""
@@ -422,7 +458,9 @@ cdef class Tracer:
         ]
 
     def forget_arenas(self):
-        """After an exec: there are none any more."""
+        """After an exec: there are none any more, and no handler of traps."""
+        traps_drop(&self.engine.text.traps)
+        memset(&self.engine.gadget, 0, sizeof(gadget_t))
         self.engine.text.arenas.count = 0
         self.engine.text.arenas.low_vaddr = ~<uint64_t>0
         self.engine.text.arenas.high_vaddr = 0
@@ -517,6 +555,16 @@ cdef class Tracer:
         order.buffer = buffer
         order.count = len(data)
         self.call(order_write)
+
+    @property
+    def lost(self):
+        """Whether somebody has killed the tracer. What it had put into the target is there still."""
+        return bool(self.was_lost)
+
+    @property
+    def unclean(self):
+        """After leave(): whether something of ours had to stay, since a thread was still in it."""
+        return bool(self.engine.unclean)
 
     # ---- how it ended, and counters
 

@@ -28,7 +28,12 @@ FIELDS = {
     "vendor": ("SELECT_INTEL", 2, False),
     "p66": ("SELECT_66", 2, False),
     "mode": ("SELECT_32", 2, False),
+    "nd": ("SELECT_ND", 2, False),
+    "nf": ("SELECT_NF", 2, False),
+    "rex2": ("SELECT_REX2", 2, False),
+    "apx": ("SELECT_APX", 2, False),
 }
+FLAT = {("ENC_LEGACY", "MAP_ONE"), ("ENC_LEGACY", "MAP_0F")}  # the maps that are full, and looked up most
 ALLOWABLE = ("mod", "pp", "w", "l")  # a leaf may restrict these by itself
 SIZES = {
     "": "SIZE_V", "8": "SIZE_B", "16": "SIZE_W", "32": "SIZE_D", "64": "SIZE_Q", "80": "SIZE_T", "128": "SIZE_X",
@@ -50,7 +55,10 @@ RULES = {
     "fetches-two": "RULE_FETCHES_TWO",
 }  # fmt: skip
 IDIOMS = {"zero": "IDIOM_ZERO", "carry-only": "IDIOM_CARRY", "shift": "IDIOM_SHIFT"}
-WORDS = {*SIZE_WORDS, *ATTRIBUTES, *RULES, *IDIOMS, "no64", "only64", "amd", "intel", "locked", "hint", "bitstring"}
+WORDS = {
+    *SIZE_WORDS, *ATTRIBUTES, *RULES, *IDIOMS,
+    "no64", "only64", "amd", "intel", "locked", "hint", "bitstring", "norex2", "scc",
+}  # fmt: skip
 IMMEDIATES = {
     "ib": "IMM_UB", "iw": "IMM_UW", "iz": "IMM_Z", "iv": "IMM_V", "id": "IMM_D", "iw ib": "IMM_ENTER", "cp": "IMM_FAR",
     "mo": "IMM_OFFSET", "cb": "IMM_REL8", "cz": "IMM_RELZ", "ib ib": "IMM_TWO", "is4": "IMM_UB", "": "IMM_NONE",
@@ -96,7 +104,9 @@ def slot_bits(operand: Operand | None, name: str) -> list[str]:
     else:
         bits += ["SLOT_READ"] if "r" in operand.access else []
         bits += ["SLOT_WRITE"] if "w" in operand.access else []
-    if operand.access == "w" and width not in {"8", "16"}:
+    if operand.access == "w" and name == "SLOT_VVVV":
+        bits.append("SLOT_KILL")  # zero-extended whatever its size, as VEX and APX's new data destinations are
+    elif operand.access == "w" and width not in {"8", "16"}:
         bits.append("SLOT_KILL_V" if width in {"", "z"} else "SLOT_KILL")
     named = [f"SLOT_NAMES_{name[5:]}{'_BYTE' if width == '8' else ''}"] if name != "SLOT_VVVV" else []
     return [*(f"(uint32_t){bit} << {name}" for bit in bits), *named]
@@ -175,20 +185,21 @@ def form_rules(row: Row) -> str:
 
 
 def form_memory(row: Row) -> str:
-    """enum form_memory: what happens to the operand in memory."""
+    """enum form_memory and enum form_apx: what happens to the operand in memory."""
     operand = row.at("M")
-    if operand is None or not operand.memory:
-        return "0"
-    bits = ["MEMORY_READ"] if "r" in operand.access else []
-    bits += ["MEMORY_WRITE"] if "w" in operand.access else []
-    bits += ["MEMORY_LOCKED"] if "locked" in row.attributes else []
+    bits = [f"APX_{row.apx}"] if row.apx else []
+    bits += ["APX_NF"] if row.apx in {"LEGACY", "VEX"} and row.keys["nf"] == UNIVERSE["nf"] else []
+    if operand is not None and operand.memory:
+        bits += ["MEMORY_READ"] if "r" in operand.access else []
+        bits += ["MEMORY_WRITE"] if "w" in operand.access else []
+        bits += ["MEMORY_LOCKED"] if "locked" in row.attributes else []
     return join(bits)
 
 
 def form_evex(row: Row) -> str:
     """EVEX_FORM: scale of disp8, broadcast, rounding."""
     operand = row.at("M")
-    if row.form != "ENC_EVEX" or operand is None:
+    if row.form != "ENC_EVEX" or operand is None or row.apx:
         return "0"
     names = "".join(o.text for o in row.operands)
     memory = operand.memory.removeprefix("m")
@@ -240,11 +251,15 @@ class Tables:
         self.nodes: dict[tuple[str, ...], int] = {}
         self.places: dict[str, list[int]] = {"ENTRY_NONE": [0]}
         self.forms, self.allows, self.implicits, self.flags = Pool(), Pool(), Pool(), Pool()
+        self.names, self.effects = Pool(), Pool()
         self.roots: dict[tuple[str, str, int], int] = {}
+        self.sixteens: list[int] = [0]  # of the sparse maps: where the entries of each 16 opcodes begin
         self.allows.add(0)
         self.allow_all = self.allows.add((1 << 64) - 1)
         self.implicits.add((0, 0, 0, 0))
         self.flags.add((0, 0, 0))
+        self.names.add(())
+        self.effects.add("{0}")
 
     def build(self) -> None:
         """Fills the tree, map by map."""
@@ -258,24 +273,29 @@ class Tables:
             for mode in (1, 2) if name == "MAP_ONE" else (3,):
                 box = tuple({**UNIVERSE, "mode": mode}.items())
                 entries = [self.entry(tuple(by_opcode.get(opcode, ())), box) for opcode in range(256)]
-                self.roots[form, name, mode] = self.place(tuple(entries))
+                if (form, name) in FLAT:
+                    self.roots[form, name, mode] = self.place(tuple(entries))
+                else:
+                    self.roots[form, name, mode] = len(self.sixteens)
+                    self.sixteens += [self.place(tuple(entries[high : high + 16])) for high in range(0, 256, 16)]
 
     def roots_text(self) -> str:
         """Where the 256 entries of each map begin. The one-byte map differs much between the modes: it has two."""
         one = " : ".join(str(self.roots["ENC_LEGACY", "MAP_ONE", mode]) for mode in (2, 1))
         maps = [
-            f"    [{form}][{name}] = {offset},"
-            for (form, name, mode), offset in self.roots.items()
-            if mode == UNIVERSE["mode"]
+            f"    [{'ENC_REX2' if name == 'MAP_4' else form}][{name}] = {at},"  # map 4 is there for APX alone
+            for (form, name, _), at in self.roots.items()
+            if (form, name) not in FLAT
         ]
         return "\n".join(
             [
                 f"#define ROOT_ONE(mode_32) ((mode_32) ? {one})",
+                f"#define ROOT_0F {self.roots.get(('ENC_LEGACY', 'MAP_0F', UNIVERSE['mode']), 0)}",
                 "#define NO_ROOT 0",
                 "static const uint16_t opcode_roots[6][16] = {",
                 *maps,
                 "};",
-                "#define OPCODE_ROOT(encoding, map) opcode_roots[encoding][map]\n",
+                "#define OPCODE_ROOT(encoding, map) opcode_roots[encoding][map] /* in opcode_sixteens */\n",
             ]
         )
 
@@ -345,13 +365,14 @@ class Tables:
         return f"NODE({offset}, {shift}, {count - 1})" + (" | ENTRY_MODRM" if modrm else "")
 
     def leaf(self, index: int, space: dict[str, int]) -> str:
-        """A leaf: the row, its form, whether there is a ModRM byte, and the immediate."""
+        """A leaf: the name, the form, whether there is a ModRM byte, and the immediate."""
         row = self.rows[index]
         allow = self.allow(row, space)
         form = self.forms.add(self.form(row, allow))
         checked = allow != self.allow_all or row.attributes & {"anymod", "vendor-w"}
         bits = (" | ENTRY_MODRM" if row.has_modrm else "") + (" | ENTRY_CHECKED" if checked else "")
-        return f"LEAF({index + 1}, {form + 1}, {immediate_kind(row)}){bits}"
+        name = self.names.add(tuple(row.mnemonics))
+        return f"LEAF({name}, {form + 1}, {immediate_kind(row)}){bits}"
 
     def allow(self, row: Row, space: dict[str, int]) -> int:
         """Number of the set of (mod, pp, W, L) that the row accepts and the path to it has not settled."""
@@ -362,8 +383,8 @@ class Tables:
                 mask |= 1 << key
         return self.allows.add(mask)
 
-    def form(self, row: Row, allow: int) -> tuple[str, str]:
-        """The C initializers of the row's form and of its effects."""
+    def form(self, row: Row, allow: int) -> tuple[str, int]:
+        """The C initializer of the row's form, and the number of its effects."""
         unknown = row.attributes - WORDS
         if unknown:
             raise RowError(f"{OPCODES.name}:{row.line}: unknown attribute {', '.join(sorted(unknown))}")
@@ -381,7 +402,8 @@ class Tables:
         implicit = self.implicits.add(implicit_masks(row))
         flags = self.flags.add(flag_masks(row))
         fixed = form_attributes(row), join(slots), form_rules(row), flow, step, size_class(row), form_memory(row)
-        return "{" + ", ".join([*fixed, str(allow), form_evex(row)]) + "}", f"{{{implicit}, {flags}, {idiom}}}"
+        effects = self.effects.add(f"{{{implicit}, {flags}, {idiom}}}")
+        return "{" + ", ".join([*fixed, str(allow), form_evex(row)]) + "}", effects
 
 
 def narrower(row: Row, other: Row) -> bool:
@@ -390,13 +412,13 @@ def narrower(row: Row, other: Row) -> bool:
     return within and row.keys != other.keys
 
 
-def mnemonics(rows: list[Row]) -> tuple[list[str], list[str]]:
-    """C text of each row's names (where the first begins, how many follow it), and all names, in order.
+def mnemonics(given: list[tuple[str, ...]]) -> tuple[list[str], list[str]]:
+    """C text of where the mnemonics of each name begin and how many follow the first, and all mnemonics, in order.
 
     A name that ends a longer one shares its bytes, unless it is one of several.
     """
-    several = sorted({tuple(row.mnemonics) for row in rows if len(row.mnemonics) > 1})
-    single = {row.mnemonics[0] for row in rows if len(row.mnemonics) == 1}
+    several = sorted(names for names in given if len(names) > 1)
+    single = {names[0] for names in given if len(names) == 1}
     kept: list[str] = []
     places: dict[tuple[str, ...], int] = {}
     size = 0
@@ -408,7 +430,7 @@ def mnemonics(rows: list[Row]) -> tuple[list[str], list[str]]:
                     places.setdefault((name[start:],), size + start)
                 kept.append(name)
                 size += len(name) + 1
-    return [f"MNEMONIC({places[tuple(row.mnemonics)]}, {len(row.mnemonics) - 1})" for row in rows], kept
+    return [f"MNEMONIC({places[names]}, {len(names) - 1})" for names in given], kept
 
 
 def braced(numbers: Iterable[int]) -> str:
@@ -433,20 +455,22 @@ def render(rows: list[Row]) -> str:
     """The whole header."""
     tables = Tables(rows)
     tables.build()
-    by_row, names = mnemonics(rows)
+    places, names = mnemonics(tables.names.values[1:])
     text = "\n".join(f'    "{name}\\0"' for name in names)
     parts = [
         "/* Generated by gen_tables.py from opcodes.txt. Do not edit. */",
         "#ifndef UPROBES_OPCODE_TABLES_H\n#define UPROBES_OPCODE_TABLES_H\n",
         '#include "opcode_form.h"\n',
         tables.roots_text(),
+        array("uint16_t", "opcode_sixteens", tables.sixteens),
         array("uint32_t", "opcode_tree", tables.tree),
         array("opcode_form_t", "opcode_forms", ["{0} /* allow 0: nothing */", *(f for f, _ in tables.forms.values)]),
-        array("opcode_effects_t", "opcode_effects", ["{0}", *(effects for _, effects in tables.forms.values)]),
+        array("uint8_t", "opcode_effects_of", [0, *(effects for _, effects in tables.forms.values)]),
+        array("opcode_effects_t", "opcode_effects", tables.effects.values),
         array("uint64_t", "opcode_allow", [f"{value:#x}ull" for value in tables.allows.values]),
         array("opcode_implicit_t", "opcode_implicit", map(braced, tables.implicits.values)),
         array("opcode_flags_t", "opcode_flags", map(braced, tables.flags.values)),
-        array("uint16_t", "opcode_row_mnemonic", ["0", *by_row]),
+        array("uint16_t", "opcode_names", ["0", *places]),
         f"static const char opcode_mnemonics[] =\n{text};\n",
         "#endif\n",
     ]

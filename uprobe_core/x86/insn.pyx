@@ -4,6 +4,7 @@ from collections import namedtuple
 
 from cpython.bytearray cimport PyByteArray_AsString, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_Size
+from cpython.number cimport PyNumber_Index
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -13,11 +14,12 @@ from uprobe_core.x86.decode cimport (
     DECODE_32,
     DECODE_64,
     DECODE_AMD,
+    DECODE_APX,
     DECODE_INTEL,
     insn_decode,
-    insn_effects,
     insn_mnemonic,
 )
+from uprobe_core.x86.effects cimport insn_effects
 
 cdef extern from "decode_options.h" nogil:
     uint32_t decode_host_vendor()
@@ -314,10 +316,10 @@ cdef class Insn:
         return f"<Insn {self.ip:#x}: {self.code.hex(' ')}  {self.mnemonic}{where}>"
 
 
-cdef uint32_t decode_options(object bits, object vendor) except 0:
+cdef uint32_t decode_options(object bits, object vendor, object apx) except 0:
     cdef uint32_t options
     if bits == 64:
-        options = DECODE_64
+        options = DECODE_64 | (DECODE_APX if apx else 0)
     elif bits == 32:
         options = DECODE_32
     else:
@@ -333,7 +335,7 @@ cdef uint32_t decode_options(object bits, object vendor) except 0:
 
 cdef uint64_t decode_address(object address) except? 0xdead:
     try:
-        return address
+        return PyNumber_Index(address)  # an integer, not what can be rounded to one
     except (OverflowError, TypeError):
         raise failure("address", address, 0, 0, 0) from None
 
@@ -347,11 +349,12 @@ cdef const uint8_t[::1] bytes_view(object code):
     raise failure("bytes", code, 0, 0, 0)
 
 
-def decode(code, address=0, bits=64, vendor=None):
+def decode(code, address=0, bits=64, vendor=None, apx=False):
     """Decodes the instruction at the start of `code`, which lies at `address`.
 
     code: bytes, or anything with a buffer of bytes; what follows the instruction is not looked at.
-    bits: 64 or 32, the mode. vendor: "amd" or "intel", the processor that decides; None: this one.
+    bits: 64 or 32, the mode. vendor: "amd" or "intel", the processor that decides; None: this one. apx: whether it has
+    Intel's APX, in 64-bit mode.
     Raises DecodeError where the processor would raise #UD, or #GP for more than 15 bytes, or would need more bytes.
     """
     cdef uint32_t options = DECODE_64 | host_vendor
@@ -361,8 +364,8 @@ def decode(code, address=0, bits=64, vendor=None):
     cdef uint64_t ip = 0 if address is 0 else decode_address(address)
     cdef Insn result = Insn.__new__(Insn)
     cdef int status
-    if bits is not 64 or vendor is not None:
-        options = decode_options(bits, vendor)
+    if bits is not 64 or vendor is not None or apx is not False:
+        options = decode_options(bits, vendor, apx)
     if type(code) is bytes:
         start = <const uint8_t *>PyBytes_AsString(code)
         size = <size_t>PyBytes_Size(code)
@@ -386,12 +389,12 @@ cdef class Listing:
     """The instructions of a buffer, one after another, as columns: memoryviews of equal length.
 
     addresses (Q), lengths (B: bytes; 1 where the bytes are no instruction), statuses (B: enum status; 0 is an
-    instruction), attributes (I: enum insn_attr), flows (B), steps (B), rows (H), targets (Q). With effects also reads,
+    instruction), attributes (I: enum insn_attr), flows (B), steps (B), names (H: numbers), targets (Q). With effects also reads,
     writes, kills (I: register masks), flags_read and flags_written (I: EFLAGS bits); else None.
     numpy.asarray(column) takes one without a copy.
     """
 
-    cdef readonly object addresses, lengths, statuses, attributes, flows, steps, rows, targets
+    cdef readonly object addresses, lengths, statuses, attributes, flows, steps, names, targets
     cdef readonly object reads, writes, kills, flags_read, flags_written
 
     def __len__(self):
@@ -422,7 +425,7 @@ cdef size_t sweep(const uint8_t *code, size_t size, size_t *position, uint64_t i
             insn.attrs = 0
             insn.flow = FLOW_NEXT
             insn.step = STEP_PLAIN
-            insn.row = 0
+            insn.name = 0
             insn.form = 0
             insn.target = 0
         (<uint64_t *>columns[0])[count] = ip + at
@@ -431,7 +434,7 @@ cdef size_t sweep(const uint8_t *code, size_t size, size_t *position, uint64_t i
         (<uint32_t *>columns[3])[count] = insn.attrs
         (<uint8_t *>columns[4])[count] = insn.flow
         (<uint8_t *>columns[5])[count] = insn.step
-        (<uint16_t *>columns[6])[count] = insn.row
+        (<uint16_t *>columns[6])[count] = insn.name
         (<uint64_t *>columns[7])[count] = insn.target
         if effects:
             insn_effects(&insn, &touched)
@@ -446,13 +449,13 @@ cdef size_t sweep(const uint8_t *code, size_t size, size_t *position, uint64_t i
     return count
 
 
-def decode_all(buffer, address=0, bits=64, vendor=None, effects=False):
+def decode_all(buffer, address=0, bits=64, vendor=None, effects=False, apx=False):
     """Decodes a buffer from its start to its end, one instruction after another; returns a Listing.
 
     Bytes that are no instruction get a row with their status and length 1, and decoding goes on after the first of
-    them. Raises DecodeError for arguments that make no sense. address, bits, vendor: as in decode().
+    them. Raises DecodeError for arguments that make no sense. address, bits, vendor, apx: as in decode().
     """
-    cdef uint32_t options = decode_options(bits, vendor)
+    cdef uint32_t options = decode_options(bits, vendor, apx)
     cdef uint64_t ip = decode_address(address)
     cdef const uint8_t[::1] view
     cdef size_t size, position = 0, count = 0, capacity, column, width
@@ -478,7 +481,7 @@ def decode_all(buffer, address=0, bits=64, vendor=None, effects=False):
         PyByteArray_Resize(storage[column], <Py_ssize_t>(count * WIDTHS[column]))
     views = [memoryview(data).cast(format) for data, format in zip(storage, FORMATS)]
     cdef Listing result = Listing.__new__(Listing)
-    (result.addresses, result.lengths, result.statuses, result.attributes, result.flows, result.steps, result.rows,
+    (result.addresses, result.lengths, result.statuses, result.attributes, result.flows, result.steps, result.names,
      result.targets) = views[:8]
     if wanted:
         result.reads, result.writes, result.kills, result.flags_read, result.flags_written = views[8:]

@@ -28,7 +28,8 @@ from uprobe_core.abi cimport (
     effects_t,
     insn_t,
 )
-from uprobe_core.x86.decode cimport insn_decode, insn_effects
+from uprobe_core.x86.decode cimport insn_decode
+from uprobe_core.x86.effects cimport insn_effects
 from uprobe_core.x86.marks cimport bit_next, bit_set, bit_test, text_t
 from uprobe_core.x86.registers cimport REG_RAX, REG_RSP
 from uprobe_core.x86.tables cimport table_read, tables_read, unit_at, units_t
@@ -38,7 +39,7 @@ cdef enum:
     EFFORT = 1 << 15   # instructions looked at for one jump
     PLACES = 64        # of which it is still open what is in the register there
     LOOK_BACK = 32     # instructions between the load of a distance and the addition
-    LABELS = 16        # taken in one function
+    LABELS = 64        # of which one function takes the address
     JUMP_SIZE = 5
     MOD_REGISTER = 0xC0
     REX_B = 1
@@ -101,8 +102,23 @@ cdef bint ask(search_t *search, size_t at, unsigned int number) noexcept nogil:
     return True
 
 
+cdef bint ask_of_indirect_jumps(search_t *search, unsigned int number) noexcept nogil:
+    """Ask of each of the function's. False: there is none, or too many."""
+    cdef size_t place = search.start
+    cdef bint found = False
+    while (place := bit_next(search.text.jumps, place, search.end)) < search.end:
+        if not ask(search, place, number):
+            return False
+        found = True
+        place += 1
+    return found
+
+
 cdef bint ask_where_it_comes_from(search_t *search, size_t at, unsigned int number) noexcept nogil:
-    """Ask of every branch of the function that leads to `at`. False: there is none, or too many."""
+    """Ask of every branch of the function that leads to `at`; of its indirect jumps, if no branch does.
+
+    False: nothing leads there, or too much.
+    """
     cdef insn_t insn
     cdef size_t place = search.start
     cdef bint found = False
@@ -115,7 +131,7 @@ cdef bint ask_where_it_comes_from(search_t *search, size_t at, unsigned int numb
             if not ask(search, place, number):
                 return False
         place += insn.length
-    return found
+    return found or ask_of_indirect_jumps(search, number)
 
 
 cdef bint loads_distance(const search_t *search, size_t at, unsigned int number) noexcept nogil:
@@ -242,19 +258,27 @@ cdef int jump_judge(const text_t *text, const image_t *image, const units_t *uni
     return verdict
 
 
-cdef void labels_read(const text_t *text, const image_t *image, const units_t *units, size_t unit,
+cdef bint labels_read(const text_t *text, const image_t *image, const units_t *units, size_t unit,
                       uint32_t options) noexcept nogil:
-    """Tables of distances from a label of the function, as for `goto *(&&label + distances[i])`."""
+    """Read tables of distances from a label of the function, as for `goto *(&&label + distances[i])`.
+
+    False: it has too many labels.
+    """
     cdef uint64_t labels[LABELS]
     cdef size_t start = units.starts[unit] - text.vaddr, end = units.ends[unit] - text.vaddr, at = start
     cdef int count = 0, index
     cdef insn_t insn
     cdef uint64_t table
-    while (at := bit_next(text.insns, at, end)) < end and count < LABELS:
+    while (at := bit_next(text.insns, at, end)) < end:
         if not insn_decode(text.code + at, text.size - at, text.vaddr + at, options, &insn) \
                 and insn.attrs & INSN_ADDRESS_ONLY and start < insn.target - text.vaddr < end:
-            labels[count] = insn.target
-            count += 1
+            index = 0
+            while index < count and labels[index] != insn.target:
+                index += 1
+            if index == LABELS:
+                return False
+            labels[index] = insn.target
+            count = max(count, index + 1)
         at += 1
     at = start
     while count and (at := bit_next(text.insns, at, end)) < end:
@@ -266,6 +290,7 @@ cdef void labels_read(const text_t *text, const image_t *image, const units_t *u
                     if table_read(text, image, units, insn.target, labels[index]):
                         bit_set(image.tables, table)
         at += 1
+    return True
 
 
 cdef bint lowers_stack(const insn_t *insn) noexcept nogil:
@@ -318,6 +343,7 @@ def follow_jumps(text: Text, starts: array, ends: array, framed: bytes) -> array
     cdef units_t units
     cdef size_t at = 0, unit, labelled
     cdef int verdict
+    cdef bint complete = True
     found = array("Q")
     if not firsts.shape[0]:
         return found
@@ -329,9 +355,9 @@ def follow_jumps(text: Text, starts: array, ends: array, framed: bytes) -> array
         unit = unit_at(&units, text.text.vaddr + at)
         if unit < units.count:
             if unit != labelled:
-                labels_read(&text.text, &text.image, &units, unit, text.options)
+                complete = labels_read(&text.text, &text.image, &units, unit, text.options)
                 labelled = unit
-            verdict = jump_judge(&text.text, &text.image, &units, unit, at, text.options)
+            verdict = jump_judge(&text.text, &text.image, &units, unit, at, text.options) if complete else JUMP_UNKNOWN
             if verdict == JUMP_UNKNOWN or verdict == JUMP_FROM_ENTRY and parts[unit]:
                 found.append(text.text.vaddr + at)
         at += 1

@@ -13,6 +13,7 @@ ctypedef struct text_t:
     uint64_t vaddr
     uint8_t *insns    # an instruction begins there, as decoding from the start of a known function tells
     uint8_t *targets  # control may come there in another way than from the instruction before it
+    uint8_t *entered  # of the targets: something calls it, or has its address
     uint8_t *jumps    # an indirect jump begins there
     uint8_t *opened   # an instruction of a function with a jump that may lead to any of them
 

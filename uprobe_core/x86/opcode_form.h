@@ -1,6 +1,8 @@
 /* What the generated opcode tables are made of: the shapes that gen_tables.py fills and decode.pyx reads.
  *
- * A lookup starts at the root of an opcode map, indexed by the opcode byte. An entry is a node or a leaf. A node is followed with some bits of the selector; a leaf names the row of opcodes.txt and its form.
+ * A lookup starts at the root of an opcode map, indexed by the opcode byte; the sparse maps have a root for every 16
+ * opcodes. An entry is a node or a leaf. A node is followed with some bits of the selector; a leaf has the name of the
+ * instruction and its form.
  */
 #ifndef UPROBES_OPCODE_FORM_H
 #define UPROBES_OPCODE_FORM_H
@@ -22,6 +24,10 @@
 #define SELECT_INTEL 15
 #define SELECT_32 16   /* 32-bit mode */
 #define SELECT_66 17   /* beside F2 or F3 */
+#define SELECT_ND 18   /* APX's EVEX.ND, at the place of b */
+#define SELECT_NF 19   /* APX's EVEX.NF, at the place of the highest bit of aaa */
+#define SELECT_REX2 20
+#define SELECT_APX 21
 
 /* Bits 0 to 8 of a selector. */
 #define SELECT_MODRM(modrm) (((modrm) & 63) | ((modrm) >= 0xc0) << SELECT_MOD)
@@ -42,8 +48,8 @@
 #define NODE_MASK(entry) ((entry) >> 24 & 7)
 #define NODE_OFFSET(entry) ((entry) & 0xffff)
 
-#define LEAF(row, form, imm) ((uint32_t)(row) << 16 | (uint32_t)(imm) << 12 | (form))
-#define LEAF_ROW(entry) ((entry) >> 16 & 0xfff)
+#define LEAF(name, form, imm) ((uint32_t)(name) << 16 | (uint32_t)(imm) << 12 | (form))
+#define LEAF_NAME(entry) ((entry) >> 16 & 0xfff)
 #define LEAF_IMM(entry) ((entry) >> 12 & 15)
 #define LEAF_FORM(entry) ((entry) & 0xfff)
 
@@ -107,8 +113,18 @@ enum slot_bit {
 #define SLOT_NAMES_RM_BYTE (1u << 28)
 #define SLOT_NAMES_REG_BYTE (1u << 30)
 
-/* What the memory form of ModRM does; the bits are those of MODRM_MEMORY. */
+/* What the memory form of ModRM does; the bits are those of MODRM_MEMORY, and no other bit of MODRM's fields. */
 enum form_memory { MEMORY_READ = 0x20, MEMORY_WRITE = 0x40, MEMORY_LOCKED = 0x80 };
+
+/* In the same byte: how APX reads the last byte of the EVEX prefix (APX architecture specification, 3.1.2.3). */
+enum form_apx {
+    APX_NONE,
+    APX_LEGACY = 1, /* promoted from a legacy map: ND, V4, NF */
+    APX_VEX = 2,    /* promoted from VEX: L, V4, NF */
+    APX_COND = 3,   /* CCMP and CTEST: ND and a condition; vvvv are the default flags */
+    APX_NF = 4      /* NF leaves the flags alone */
+};
+#define FORM_APX(memory) ((memory) & 3)
 
 enum form_idiom {
     IDIOM_NONE,
@@ -135,14 +151,14 @@ typedef struct opcode_form {
     uint8_t flow;      /* enum insn_flow; step follows it as in insn_t */
     uint8_t step;      /* enum insn_step */
     uint8_t size;      /* enum size_class */
-    uint8_t memory;    /* enum form_memory */
+    uint8_t memory;    /* enum form_memory and enum form_apx */
     uint8_t allow;     /* index of opcode_allow: bit ALLOW_KEY is set where the instruction exists */
     uint8_t evex;      /* EVEX_FORM */
 } opcode_form_t;
 
 _Static_assert(sizeof(opcode_form_t) == 16, "a shift finds it");
 
-/* Of a form: what only insn_effects needs. */
+/* Of a form, by opcode_effects_of: what only insn_effects needs. */
 typedef struct opcode_effects {
     uint8_t implicit;  /* index of opcode_implicit */
     uint8_t flags;     /* index of opcode_flags */
@@ -162,7 +178,7 @@ typedef struct opcode_flags {
 
 /* ---- mnemonics ------------------------------------------------------------------------------------ */
 
-/* Of a row: where its first name begins in opcode_mnemonics, and how many more follow it, chosen by operand size. */
+/* Of a name: where its first mnemonic begins in opcode_mnemonics, and how many more follow it, chosen by operand size. */
 #define MNEMONIC(first, more) ((first) | (more) << 14)
 #define MNEMONIC_FIRST(mnemonic) ((mnemonic) & 0x3fff)
 #define MNEMONIC_MORE(mnemonic) ((mnemonic) >> 14)

@@ -9,7 +9,6 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy
 
-from uprobe_core.abi cimport INSN_MAX
 from uprobe_core.x86.marks cimport bit_next, bit_set, bit_test, bit_test_any, text_t
 from uprobe_core.x86.targets cimport image_t
 
@@ -28,12 +27,25 @@ cdef size_t unit_at(const units_t *units, uint64_t vaddr) noexcept nogil:
     return low - 1 if low and vaddr < units.ends[low - 1] else units.count
 
 
+cdef bint begins_table(const text_t *text, const image_t *image, size_t place) noexcept nogil:
+    """Whether an instruction computes this address, and what stands there leads from it to an instruction."""
+    cdef int32_t distance = 0
+    cdef size_t target
+    if not bit_test(image.taken, place):
+        return False
+    memcpy(&distance, image.bytes + place, ENTRY_SIZE)
+    target = image.vaddr + place + <uint64_t><int64_t>distance - text.vaddr
+    return target < text.size and bit_test(text.insns, target)
+
+
 cdef size_t table_read(const text_t *text, const image_t *image, const units_t *units, uint64_t table_vaddr,
                        uint64_t base_vaddr) noexcept nogil:
     cdef size_t place = table_vaddr - image.vaddr, target, count = 0, unit, first_unit = units.count
     cdef int32_t distance = 0
-    cdef bint past = False  # another reference begins here: perhaps another table, or other data
+    cdef bint past = False  # an instruction refers to what is here: perhaps to other data
     while place + ENTRY_SIZE <= image.size:
+        if count and begins_table(text, image, place):
+            break
         past = past or count > 0 and bit_test_any(image.referenced, place, place + ENTRY_SIZE)
         memcpy(&distance, image.bytes + place, ENTRY_SIZE)
         target = base_vaddr + <uint64_t><int64_t>distance - text.vaddr

@@ -30,10 +30,12 @@ cdef extern from "decode_options.h" nogil:
     uint32_t decode_host_vendor()
 
 
-cdef inline void target_mark(const text_t *text, uint64_t vaddr) noexcept nogil:
+cdef inline void target_mark(const text_t *text, uint64_t vaddr, bint entered) noexcept nogil:
     cdef uint64_t place = vaddr - text.vaddr
     if place < text.size:
         bit_set(text.targets, place)
+        if entered:
+            bit_set(text.entered, place)
 
 
 cdef inline void reference_mark(const image_t *image, uint64_t vaddr, bint taken) noexcept nogil:
@@ -46,7 +48,7 @@ cdef inline void reference_mark(const image_t *image, uint64_t vaddr, bint taken
 
 cdef void address_mark(const text_t *text, const image_t *image, uint64_t vaddr) noexcept nogil:
     """An address that the code computes: jumped to, or added to what is in a table there."""
-    target_mark(text, vaddr)
+    target_mark(text, vaddr, True)
     reference_mark(image, vaddr, True)
 
 
@@ -64,9 +66,9 @@ cdef void operands_mark(const text_t *text, const image_t *image, const insn_t *
 
 cdef inline void flow_mark(const text_t *text, const insn_t *insn, size_t next_place) noexcept nogil:
     if insn.flow in (FLOW_JMP, FLOW_JCC, FLOW_LOOP, FLOW_CALL, FLOW_XBEGIN):
-        target_mark(text, insn.target)
+        target_mark(text, insn.target, insn.flow == FLOW_CALL)
     if insn.flow in (FLOW_CALL, FLOW_CALL_INDIRECT, FLOW_CALL_FAR, FLOW_SYSCALL, FLOW_INT):
-        target_mark(text, text.vaddr + next_place)
+        target_mark(text, text.vaddr + next_place, False)
 
 
 cdef size_t targets_sweep(const text_t *text, const image_t *image, size_t start, size_t end,
@@ -96,7 +98,7 @@ cdef void targets_sweep_unknown(const text_t *text, const image_t *image, size_t
             continue
         # what follows a call in here is not asked: it is in no window anyway, nor is what follows these bytes
         if insn.flow in (FLOW_JMP, FLOW_JCC, FLOW_LOOP, FLOW_CALL, FLOW_XBEGIN):
-            target_mark(text, insn.target)
+            target_mark(text, insn.target, False)
         elif insn.attrs & INSN_RIP_RELATIVE and insn.attrs & INSN_ADDRESS_ONLY:
             address_mark(text, image, insn.target)
 
@@ -126,14 +128,15 @@ cdef class Text:
         self.text.size = text_size
         self.text.vaddr = text_vaddr
         self.options = DECODE_64 | decode_host_vendor()
-        self.maps = [bytearray((text_size + 7) // 8) for _ in range(4)] + [bytearray((size + 7) // 8) for _ in range(3)]
-        self.text.insns, self.text.targets, self.text.jumps, self.text.opened = (
-            <uint8_t *>PyByteArray_AsString(self.maps[0]), <uint8_t *>PyByteArray_AsString(self.maps[1]),
-            <uint8_t *>PyByteArray_AsString(self.maps[2]), <uint8_t *>PyByteArray_AsString(self.maps[3]),
-        )
-        self.image.referenced = <uint8_t *>PyByteArray_AsString(self.maps[4])
-        self.image.taken = <uint8_t *>PyByteArray_AsString(self.maps[5])
-        self.image.tables = <uint8_t *>PyByteArray_AsString(self.maps[6])
+        self.maps = [bytearray((text_size + 7) // 8) for _ in range(5)] + [bytearray((size + 7) // 8) for _ in range(3)]
+        self.text.insns = <uint8_t *>PyByteArray_AsString(self.maps[0])
+        self.text.targets = <uint8_t *>PyByteArray_AsString(self.maps[1])
+        self.text.entered = <uint8_t *>PyByteArray_AsString(self.maps[2])
+        self.text.jumps = <uint8_t *>PyByteArray_AsString(self.maps[3])
+        self.text.opened = <uint8_t *>PyByteArray_AsString(self.maps[4])
+        self.image.referenced = <uint8_t *>PyByteArray_AsString(self.maps[5])
+        self.image.taken = <uint8_t *>PyByteArray_AsString(self.maps[6])
+        self.image.tables = <uint8_t *>PyByteArray_AsString(self.maps[7])
 
     @property
     def vaddr(self) -> int:
@@ -168,16 +171,21 @@ cdef class Text:
                 reached = max(reached, targets_sweep(&self.text, &self.image, start, end, self.options))
             targets_sweep_unknown(&self.text, &self.image, reached, self.text.size, self.options)
 
-    def mark(self, const uint8_t[::1] values not None, stride: int = 8, offset: int = 0) -> None:
-        """Control may come to the addresses that stand in a table: 8 bytes each, `offset` into every `stride`."""
+    def mark(self, const uint8_t[::1] values not None, stride: int = 8, offset: int = 0, *,
+             entered: bool = True) -> None:
+        """Control may come to the addresses that stand in a table: 8 bytes each, `offset` into every `stride`.
+
+        entered: what has the address may call it.
+        """
         cdef size_t step = stride, place = offset, size = values.shape[0]
         cdef uint64_t vaddr = 0
+        cdef bint called = entered
         if step == 0:
             raise ValueError("the stride is 0")
         with nogil:
             while place + 8 <= size:
                 memcpy(&vaddr, &values[place], 8)
-                target_mark(&self.text, vaddr)
+                target_mark(&self.text, vaddr, called)
                 place += step
 
     def forbid(self, start: int, end: int) -> None:
@@ -187,8 +195,8 @@ cdef class Text:
         while (at := bit_next(self.text.insns, at, last)) < last:
             bit_clear(self.text.insns, at)
         if first < last:  # what runs into them, and what follows
-            target_mark(&self.text, start)
-            target_mark(&self.text, end)
+            target_mark(&self.text, start, False)
+            target_mark(&self.text, end, False)
 
     def open(self, start: int, end: int) -> None:
         """Control may come to every instruction from `start` to before `end`."""
@@ -206,6 +214,10 @@ cdef class Text:
     def is_target(self, vaddr: int) -> bool:
         """Whether control may come to an address other than from the instruction before."""
         return text_holds(&self.text, vaddr) and bit_test(self.text.targets, vaddr - self.text.vaddr)
+
+    def is_entered(self, vaddr: int) -> bool:
+        """Whether something calls an address, or has it to call."""
+        return text_holds(&self.text, vaddr) and bit_test(self.text.entered, vaddr - self.text.vaddr)
 
     def is_instruction(self, vaddr: int) -> bool:
         """Whether an instruction of a known function begins at an address."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from uprobes.cli.options import TargetCommand, target_options
+from uprobes.cli.options import TargetCommand, target_options, when_option
 from uprobes.cli.output import print_object, print_table
 from uprobes.cli.session import Session, open_session
 
@@ -19,6 +19,7 @@ SHOWN: Final = 20
 
 @click.command("count", cls=TargetCommand)
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC…")
+@when_option
 @target_options
 def command(
     specs: tuple[str, ...],
@@ -27,6 +28,7 @@ def command(
     mode: str,
     duration: float | None,
     as_json: bool,
+    when: str | None,
 ) -> None:
     """Count how often places are reached. Every hit is counted.
 
@@ -35,7 +37,7 @@ def command(
     uprobes count --for 5 libc:read -- sort /etc/services
     """
     with open_session(pid, argv, duration, as_json) as session:
-        session.probe(specs, mode)
+        session.probe(specs, mode, when)
         session.serve()
     print_counts(session, as_json)
     session.summarise(as_json)

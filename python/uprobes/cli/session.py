@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType, TracebackType
 
+    from uprobes.latency import Latency
     from uprobes.probe import Probe
+    from uprobes.recording import Recording
     from uprobes.target import Target
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -69,6 +71,11 @@ class Signals:
         finally:
             self._serving = False
 
+    def serve_steps(self, step: Callable[[], bool]) -> None:
+        """Call `step` again and again until it says that it is enough, or a signal came; none interrupts it."""
+        while not self._seen and not step():
+            pass
+
     def leave(self) -> None:
         """From here on nothing is interrupted any more."""
         self._leaving = True
@@ -82,14 +89,16 @@ class Session:
         self.target = target
         self.duration = duration
         self.probes: list[Probe] = []
+        self.readers: list[Recording | Latency] = []
+        """What may have lost hits."""
         self.seconds = 0.0
         self.restored = False
         self._signals = signals
 
-    def probe(self, specs: Sequence[str], mode: str) -> None:
+    def probe(self, specs: Sequence[str], mode: str, when: str | None = None) -> None:
         """Count at every place that the specifications stand for."""
         for spec in specs:
-            self.probes.append(self.target.probe(spec, mode=mode))
+            self.probes.append(self.target.probe(spec, mode=mode, when=when))
         self._tell("counting")
 
     def on(self, specs: Sequence[str], mode: str, callbacks: Sequence[Callable[[Any], None]]) -> None:
@@ -98,6 +107,25 @@ class Session:
             decorated: Any = self.target.on(spec, mode=mode)(callback)
             self.probes.append(decorated.probe)
         self._tell("tracing")
+
+    def record(
+        self, specs: Sequence[str], fields: Sequence[str], when: str | None, mode: str, every: int, limit: int | None
+    ) -> Recording:
+        """Record at every place that the specifications stand for, all in one recording."""
+        recording = self.target.record(specs, fields, when, mode, every=every, limit=limit)
+        self.readers.append(recording)
+        self.probes.append(recording.probe)
+        self._tell("recording")
+        return recording
+
+    def time(self, specs: Sequence[str], when: str | None, mode: str) -> list[Latency]:
+        """Time the functions that the specifications stand for."""
+        latencies = [self.target.latency(spec, when, mode) for spec in specs]
+        for latency in latencies:
+            self.readers.append(latency)
+            self.probes += [latency.entries, latency.exits]
+        self._tell("timing")
+        return latencies
 
     def _tell(self, doing: str) -> None:
         sites = [site for probe in self.probes for site in probe.sites]
@@ -113,6 +141,15 @@ class Session:
         self._signals.serve(lambda: self.target.run(timeout=self.duration))
         self.seconds = time.monotonic() - started
 
+    def serve_reading(self, step: Callable[[], bool]) -> None:
+        """The same, while `step` is called again and again: it waits a little for something to read, and says whether
+        it has enough."""
+        started = time.monotonic()
+        end = started + self.duration if self.duration else float("inf")
+        self.target.resume()
+        self._signals.serve_steps(lambda: step() or time.monotonic() >= end or not self.target.alive)
+        self.seconds = time.monotonic() - started
+
     def leave(self) -> None:
         """Detach from the target; nothing interrupts this."""
         self._signals.leave()
@@ -123,7 +160,7 @@ class Session:
         """The last line of every session; `shown`: how many of the hits were printed, where not all are."""
         sites = sum(len(probe.sites) for probe in self.probes)
         hits = sum(probe.hits for probe in self.probes)
-        lost = sum(probe.lost for probe in self.probes)
+        lost = sum(probe.lost for probe in self.probes) + sum(reader.lost for reader in self.readers)
         pid = self.target.pid
         if as_json:
             facts = {"hits": hits, "lost": lost, "sites": sites, "seconds": round(self.seconds, 3)}

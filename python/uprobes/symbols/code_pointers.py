@@ -13,7 +13,7 @@ from uprobe_core.x86.jumps import follow_jumps
 from uprobe_core.x86.landing_pads import landing_pads
 from uprobe_core.x86.targets import Text
 from uprobes.symbols.elf import PF_X, ElfType
-from uprobes.symbols.relocations import ADDEND_OFFSET, RELOCATION, relocation_tables
+from uprobes.symbols.relocations import ADDEND_OFFSET, RELOCATION, relative_places, relocation_tables
 from uprobes.symbols.symbol_table import SYMBOL_SIZE
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _mark_landing_pads(binary: Binary, text: Text) -> None:
     size = section.end_vaddr - first if section and section.vaddr <= first < section.end_vaddr else SPAN_LIMIT
     pads = landing_pads(binary.elf.read(first, size), first, starts, places)
     if pads is not None:
-        text.mark(pads.tobytes())
+        text.mark(pads.tobytes(), entered=False)
         return
     for start in starts:  # where a table is damaged they may land anywhere
         extent = binary.functions.frames.extent_at(start)
@@ -107,10 +107,12 @@ def _mark_landing_pads(binary: Binary, text: Text) -> None:
 def _mark_tables(binary: Binary, text: Text) -> None:
     elf = binary.elf
     for table in binary.symbol_tables:
-        text.mark(table.values, SYMBOL_SIZE)
+        text.mark(table.values, SYMBOL_SIZE, entered=False)
     for raw in relocation_tables(elf):
         # The addend of a relocation without a symbol is an address; where there is one, it is a small number.
         text.mark(raw, RELOCATION.size, ADDEND_OFFSET)
+    for vaddr in relative_places(elf):
+        text.mark(elf.read(vaddr, 8))
     single = [elf.entry_vaddr, *elf.dynamic.get(_DT_INIT, []), *elf.dynamic.get(_DT_FINI, [])]
     text.mark(array("Q", single).tobytes())
     for section in elf.sections:
