@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 from typing import TYPE_CHECKING, Final
 
+from uprobe_core.linux.journal import area_kind
 from uprobes.areas import REACH
 from uprobes.errors import NoRoom
 from uprobes.mapping import PAGE
@@ -73,7 +74,8 @@ class JumpAreas:
             call("munmap", gate, size)
             raise NoRoom(size, fact=f"process {self._pid} cannot keep a page from its children", hint="mode='trap'")
         self._tracer.write(gate + PAGE, HEADER.ljust(size - PAGE, _BREAKPOINT))
-        sealed = self._areas.seal and call("mseal", gate, size, 0) == 0
+        sealed = self._areas.seal(gate, size)
+        self._areas.journal_area(gate, size, area_kind.AREA_JUMPS, sealed=sealed)
         self._adopt(gate, size, sealed=sealed)
 
     def _adopt(self, gate: int, size: int, *, sealed: bool) -> None:

@@ -107,6 +107,7 @@ class SiteTable:
         for stretch in sound_places(self._pid, places, refusals):
             left = stretch
             if may_jump:
+                self._guard.prepare()
                 served = self.jumps.insert(places, stretch)
                 for index, number in served.numbers.items():
                     numbers[index] = number
@@ -285,8 +286,12 @@ class SiteTable:
         self.close_journal()
 
     def close_journal(self) -> None:
-        """Nothing of ours is left in the target, or the target is gone."""
-        if self._journal is not None:
+        """Nothing of ours is left in the target, or the target is gone; else the journal stays, for who comes next."""
+        if self._journal is None:
+            return
+        if self.tracer.unclean:
+            self._journal.close()
+        else:
             self._journal.remove()
 
 

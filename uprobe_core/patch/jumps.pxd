@@ -3,7 +3,8 @@
 Three steps, so that the target stands still only for the last:
 
     jumps_insert   sites are linked into windows; nothing is written
-    jumps_prepare  the trampolines of windows whose enabled sites changed are written, where nothing leads to them yet
+    jumps_prepare  the trampolines of windows whose enabled sites changed are written, where nothing leads to them yet;
+                   there is space in the journal
     window_patch   all tasks stopped: the jump goes in, is pointed elsewhere, or gives way to the original bytes
 
 Every write to text is checked first: what is there must be what is expected, or nothing is written.
@@ -11,6 +12,7 @@ Every write to text is checked first: what is there must be what is expected, or
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from uprobe_core.linux.journal cimport journal_t
 from uprobe_core.patch.jump_areas cimport jump_areas_t
 from uprobe_core.patch.sites cimport sites_t
 from uprobe_core.patch.windows cimport windows_t
@@ -18,6 +20,7 @@ from uprobe_core.x86.trampoline cimport freedom_t
 
 ctypedef struct jumps_t:
     int mem_fd
+    journal_t *journal      # NULL: nothing is written down
     uint32_t decode_options
     sites_t *sites
     windows_t windows

@@ -7,6 +7,9 @@ from uprobe_core.abi cimport (
     HIT_COUNT, INSN_MAX, OPERAND_NONE, PLAN_ONE_STOP, REFUSAL_CHANGED, REFUSAL_INSIDE, REFUSAL_NONE, REFUSAL_NO_BOARD, REFUSAL_PAGE, REFUSAL_OCCUPIED,
     REFUSAL_TOO_LONG, REFUSAL_TRUNCATED, WAY_JUMP, hitcode_t, hitplace_t,
 )
+from uprobe_core.linux.journal cimport (
+    RECORD_JUMP, RECORD_PATCH, RECORD_UNNUMBERED, journal_append, journal_drop, journal_entry_t, journal_reserve,
+)
 from uprobe_core.linux.memory cimport memory_read, memory_write
 from uprobe_core.patch.jump_areas cimport (
     UNIT, jump_area_t, jump_areas_drop, jump_room_put, jump_room_take,
@@ -285,6 +288,10 @@ cdef int jumps_prepare(jumps_t *jumps, const uint32_t *windows, size_t count, ui
     cdef size_t i, arrived
     cdef int status = 0, flushed
     run.size = 0
+    if jumps.journal != NULL:
+        status = journal_reserve(jumps.journal, <uint32_t>count)
+        if status < 0:
+            return status
     for i in range(count):
         window = &jumps.windows.windows[windows[i]]
         arrived = window_arrivals(jumps, windows[i], arrivals, counts)
@@ -356,25 +363,55 @@ cdef bint window_is_due(const jumps_t *jumps, uint32_t window) noexcept nogil:
     return jumps.windows.windows[window].state & WINDOW_ARMED and not window_is_wanted(jumps, window)
 
 
+cdef int patch_record(jumps_t *jumps, const window_t *window, const uint8_t *patch, uint32_t *number) noexcept nogil:
+    """Writes down that the text may have this jump from now on. The record of the jump before stays until it is gone."""
+    cdef journal_entry_t record
+    number[0] = RECORD_UNNUMBERED
+    if jumps.journal == NULL or window.pending == TRAMPOLINE_NONE:
+        return 0
+    memset(&record, 0, sizeof(journal_entry_t))
+    record.kind = RECORD_PATCH
+    record.flags = RECORD_JUMP
+    record.length = record.insn_length = JUMP_SIZE
+    record.vaddr = window.vaddr
+    record.place_vaddr = jumps.windows.trampolines[window.pending].vaddr
+    memcpy(record.original, window.original, JUMP_SIZE)
+    memcpy(record.patched, patch, JUMP_SIZE)
+    return journal_append(jumps.journal, &record, number)
+
+
+cdef void patch_forget(jumps_t *jumps, uint32_t record) noexcept nogil:
+    if record != RECORD_UNNUMBERED:
+        journal_drop(jumps.journal, record)
+
+
 cdef int window_patch(jumps_t *jumps, uint32_t window_number) noexcept nogil:
     cdef window_t *window = &jumps.windows.windows[window_number]
     cdef uint8_t expected[WINDOW_BYTES]
     cdef uint8_t there[WINDOW_BYTES]
     cdef uint8_t patch[JUMP_SIZE]
+    cdef uint32_t record
     cdef int status = memory_read(jumps.mem_fd, window.vaddr, there, window.length)
     window_expected(jumps, window, expected)
     if status < 0 or memcmp(there, expected, window.length):
         # Somebody else wrote here, or the mapping is gone: what is there is not ours to overwrite.
         window.state = (window.state | WINDOW_CHANGED) & ~<unsigned int>WINDOW_ARMED
+        patch_forget(jumps, window.record)
+        window.record = RECORD_UNNUMBERED
         return STATUS_CHANGED
     if window.pending != TRAMPOLINE_NONE:
         jump_write(window, jumps.windows.trampolines[window.pending].vaddr, patch)
     else:
         memcpy(patch, window.original, JUMP_SIZE)
-    # Within one page, so that it is written as a whole or, should the tracer be killed, not at all.
-    status = memory_write(jumps.mem_fd, window.vaddr, patch, JUMP_SIZE)
+    status = patch_record(jumps, window, patch, &record)
     if status < 0:
         return status
+    # Within one page, so that it is written as a whole or, should the tracer be killed, not at all.
+    status = memory_write(jumps.mem_fd, window.vaddr, patch, JUMP_SIZE)
+    patch_forget(jumps, record if status < 0 else window.record)
+    if status < 0:
+        return status
+    window.record = record
     window.trampoline = window.pending
     if window.pending != TRAMPOLINE_NONE:
         window.state |= WINDOW_ARMED

@@ -35,6 +35,7 @@ ctypedef struct window_t:
     uint32_t first            # of its sites, by rising offset; the others follow by jump_site_t.next
     uint32_t trampoline       # that its jump leads to, or TRAMPOLINE_NONE
     uint32_t pending          # one that is made and written, not yet led to
+    uint32_t record           # of the patch in the journal, or RECORD_UNNUMBERED
     uint8_t length
     uint8_t state             # enum window_state
     uint8_t original[WINDOW_BYTES]

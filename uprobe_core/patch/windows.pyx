@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, qsort, realloc
 from libc.string cimport memcpy, memmove, memset
 
+from uprobe_core.linux.journal cimport RECORD_UNNUMBERED
 from uprobe_core.patch.sites cimport CHUNK_COUNT, CHUNK_SHIFT, CHUNK_SITES, SITE_NONE, site_at, site_t, sites_t
 from uprobe_core.status cimport STATUS_NO_ROOM
 
@@ -56,6 +57,7 @@ cdef int window_add(windows_t *windows, uint64_t vaddr, const uint8_t *original,
     memcpy(window.original, original, length)
     window.first = SITE_NONE
     window.trampoline = window.pending = TRAMPOLINE_NONE
+    window.record = RECORD_UNNUMBERED
     windows.order[windows.count].vaddr = vaddr
     windows.order[windows.count].window = windows.made
     windows.count += 1

@@ -16,5 +16,8 @@ cdef int windows_demote(engine_t *engine, const uint32_t *windows, size_t count)
 # Frees trampolines that nothing leads to and nobody is in. How many, or -errno.
 cdef int trampolines_reclaim(engine_t *engine) noexcept nogil
 
+# Whether a jump of ours is in the text.
+cdef bint windows_are_armed(const engine_t *engine) noexcept nogil
+
 # Takes all jumps back, and all tasks out of trampolines. True: nobody will ever come to one again, or to a board.
 cdef bint windows_leave(engine_t *engine) noexcept nogil

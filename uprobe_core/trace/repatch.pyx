@@ -211,10 +211,18 @@ cdef void tasks_out(engine_t *engine) noexcept nogil:
     scene_drop(&scene)
 
 
+cdef bint windows_are_armed(const engine_t *engine) noexcept nogil:
+    cdef uint32_t i
+    for i in range(engine.text.jumps.windows.count):
+        if engine.text.jumps.windows.windows[engine.text.jumps.windows.order[i].window].state & WINDOW_ARMED:
+            return True
+    return False
+
+
 cdef bint windows_leave(engine_t *engine) noexcept nogil:
     cdef scene_t scene
     cdef uint32_t number, i
-    cdef bint clear = True
+    cdef bint clear
     if engine.text.jumps.areas.count == 0:
         return True
     for i in range(engine.text.jumps.windows.count):
@@ -223,7 +231,7 @@ cdef bint windows_leave(engine_t *engine) noexcept nogil:
         window_release(engine, window_of(engine, number))
         if window_is_due(&engine.text.jumps, number):
             window_patch(&engine.text.jumps, number)
-        clear = clear and not window_of(engine, number).state & WINDOW_ARMED
+    clear = not windows_are_armed(engine)
     gates_close(engine)
     tasks_out(engine)
     if scene_take(&scene, engine) < 0:

@@ -29,7 +29,7 @@ from uprobe_core.trace.engine cimport LOOP_ENDED, LOOP_EXEC, LOOP_NONE
 from uprobe_core.trace.guard cimport gadget_choose, guard_leave
 from uprobe_core.trace.hit cimport slot_leave, step_abort
 from uprobe_core.trace.loop cimport stop_is_hit_taken_back, stop_serve
-from uprobe_core.trace.repatch cimport windows_leave
+from uprobe_core.trace.repatch cimport windows_are_armed, windows_leave
 from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_HELD, TASK_KEPT, TASK_SPARED, TASK_STEPPING, task_add, task_find, task_t
 
 cdef extern from "<dirent.h>" nogil:
@@ -447,7 +447,8 @@ cdef void areas_leave(engine_t *engine, int status) noexcept nogil:
     """No task is in a slot any more, if `status` is 0."""
     cdef bint jumps_gone = windows_leave(engine) if status == 0 else engine.text.jumps.areas.count == 0
     engine.unclean = (status != 0
-                      or guard_leave(engine, caller_wake(engine) if engine.text.traps.installed else 0) != 0)
+                      or guard_leave(engine, caller_wake(engine) if engine.text.traps.installed else 0) != 0
+                      or windows_are_armed(engine))
     if not engine.unclean:
         arenas_empty(engine)
         if engine.unmap_gadget:
@@ -504,6 +505,6 @@ cdef int all_take_back(engine_t *engine) noexcept nogil:
 
 cdef int engine_leave(engine_t *engine) noexcept nogil:
     cdef int status = 0 if engine.ended else all_take_back(engine)
-    if engine.journal_path != NULL and status == 0 and not engine.adopted:
+    if engine.journal_path != NULL and status == 0 and not engine.adopted and not engine.unclean:
         unlink(engine.journal_path)
     return status
