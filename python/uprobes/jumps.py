@@ -5,13 +5,16 @@ All methods run in the owner thread.
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from array import array
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from uprobe_core.linux.journal import area_kind
 from uprobe_core.trace.jumps import Jumps
-from uprobes.boards import BoardError, make_board
+from uprobes.board import COUNTERS_SHIFT, Board, BoardError
 from uprobes.errors import NoRoom, RemoteCallFailed
 from uprobes.jump_areas import JumpAreas
 from uprobes.process import read_modules
@@ -24,13 +27,17 @@ if TYPE_CHECKING:
 
     from uprobe_core.trace.tracer import Tracer
     from uprobes.areas import Areas
-    from uprobes.boards import Board
+    from uprobes.board import Tap
     from uprobes.module import Module
     from uprobes.places import Places
     from uprobes.soundness import Stretch
 
 TRAMPOLINE: Final = 160
 """Bytes that a trampoline takes, about; areas are made by it."""
+CELL: Final = 8
+"""Bytes of a counter."""
+LITERALS: Final = 512
+"""Boards that a gate page can have the addresses of."""
 TRIES: Final = 3
 """How often a window is tried into which a thread will return."""
 PAUSE: Final = 0.002
@@ -55,12 +62,14 @@ class JumpTable:
         self._areas = areas
         self._jump_areas = JumpAreas(tracer, self._jumps, areas, pid)
         self._board: Board | None = None
+        self._boards: list[Board] = []
         self._why_no_board: Refusal | None = None
 
     # ---- inserting
 
-    def insert(self, places: Places, stretch: Stretch) -> Served:
-        """Insert sites at the places of a stretch where a jump is proven right; none is enabled yet."""
+    def insert(self, places: Places, stretch: Stretch, tap: Tap | None) -> Served:
+        """Insert sites at the places of a stretch where a jump is proven right; none is enabled yet. tap: what is to be
+        done there beside counting."""
         mapping, image, indices = stretch
         every = list(indices)
         module = next((one for one in read_modules(self._pid) if mapping in one.mappings), None)
@@ -73,7 +82,7 @@ class JumpTable:
         if not kept:
             return Served({}, refusals)
         low, high = _extent(module)
-        missing = self._require_fit(low, high, len(kept))
+        missing = self._require_fit(low, high, len(kept), tap)
         if missing is not None:
             return Served({}, refusals | dict.fromkeys((every[place] for place in kept), missing))
         numbers = array("I", bytes(4 * len(kept)))
@@ -103,8 +112,8 @@ class JumpTable:
 
     # ---- what the target needs
 
-    def _require_fit(self, low: int, high: int, count: int) -> Refusal | None:
-        """Have an area in reach of [low, high), and a board; else why there are none."""
+    def _require_fit(self, low: int, high: int, count: int, tap: Tap | None) -> Refusal | None:
+        """Have an area in reach of [low, high), and boards; else why there are none."""
         if self._why_no_board is not None:
             return self._why_no_board
         if self._is_filtered():
@@ -115,32 +124,61 @@ class JumpTable:
             self._jump_areas.require(low, high, count * TRAMPOLINE)
             if self._board is None:
                 self._make_board()
+            if tap is not None and tap.board.vaddr is None:
+                self._share(tap.board)
+                tap.board.reserve(1 << tap.board.shift)
             self._jumps.open_gates()
         except NoRoom:
             return Refusal.NO_ROOM
         except (BoardError, RemoteCallFailed):
-            self._why_no_board = Refusal.NO_BOARD
-        return self._why_no_board
+            if self._board is None:
+                self._why_no_board = Refusal.NO_BOARD
+            return Refusal.NO_BOARD
+        return None
 
     def _is_filtered(self) -> bool:
         with ProcDirectory(self._pid) as process:
             return process.status().get("Seccomp", "0") != "0"
 
     def _make_board(self) -> None:
-        sequences = self._jumps.rseq()
-        board = make_board(self._pid, self._jump_areas.name_vaddr, self._areas.system_call)
-        offset, signature = sequences or (None, 0)
+        offset, signature, tid_offset = self._jumps.rseq() or (None, 0, 0)
+        board = Board(COUNTERS_SHIFT)
+        self._share(board)
         self._jumps.set_board(
-            board.vaddr, board.size, board.memory, board.processors, board.shift, offset, signature, _has_rdpid()
+            board.memory, board.strides, board.shift, offset, signature, _has_rdpid(), tid_offset
         )
         self._board = board
 
+    def _share(self, board: Board) -> None:
+        """Let the target have a board; its place among the literals goes to the board. BoardError."""
+        if len(self._boards) == LITERALS:
+            raise BoardError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        board.share(self._pid, self._jump_areas.name_vaddr, self._areas.system_call)
+        board.literal = len(self._boards)
+        self._boards.append(board)
+        self._areas.journal_area(board.vaddr or 0, board.size, area_kind.AREA_BOARD, sealed=False)
+        self._jumps.share(board.literal, board.vaddr or 0, board.size)
+
     def _reserve(self) -> None:
-        if self._board is not None:
-            try:
-                self._board.reserve(self._jumps.cells_used)
-            except BoardError as error:
-                raise NoRoom(self._jumps.cells_used * 8, fact=f"no memory for counters: {error.strerror}") from error
+        if self._board is None:
+            return
+        try:
+            self._board.reserve(self._jumps.cells_used * CELL)
+        except BoardError as error:
+            raise NoRoom(self._jumps.cells_used * CELL, fact=f"no memory for counters: {error.strerror}") from error
+
+    # ---- what is done beside counting
+
+    def tie(self, numbers: array[int], tap: Tap) -> array[int]:
+        """From now on hits of these sites, where jumps serve them, do what the tap says too. Sites that jumps serve, but
+        cannot so any more, are returned."""
+        jumped = self._jumps.served(numbers)
+        return jumped if tap.board.vaddr is None else self._jumps.tie(jumped, tap.plan, tap.board.literal)
+
+    def untie(self, numbers: array[int], tap: Tap) -> None:
+        """The opposite."""
+        if tap.board.vaddr is not None:
+            self._jumps.untie(numbers, tap.plan)
 
     # ---- enabling
 
@@ -186,9 +224,10 @@ class JumpTable:
         """Windows and areas are gone with the program, or given up; the counts stay with the sites."""
         self._jumps.forget()
         self._jump_areas.forget()
-        if self._board is not None:
-            self._board.close()
-            self._board = None
+        for board in self._boards:
+            board.close()
+        self._boards.clear()
+        self._board = None
         self._why_no_board = None
 
     @property

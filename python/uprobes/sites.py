@@ -94,9 +94,9 @@ class SiteTable:
     def insert(self, places: Places, mode: str, rip: str, *, stops: bool, tap: Tap | None = None) -> Insertion:
         """Insert sites at `places`; none is armed yet. stops: a hit has to be looked at while its thread is stopped.
         NoRoom when there are no slots."""
-        return self._owner.call(lambda: self._insert(places, MODES[mode], STRATEGIES[rip], stops=stops or tap is not None))
+        return self._owner.call(lambda: self._insert(places, MODES[mode], STRATEGIES[rip], stops=stops, tap=tap))
 
-    def _insert(self, places: Places, mode: int, strategy: int, *, stops: bool) -> Insertion:
+    def _insert(self, places: Places, mode: int, strategy: int, *, stops: bool, tap: Tap | None) -> Insertion:
         numbers = array("I", bytes(4 * len(places)))
         refusals: dict[int, Refusal] = {}
         why_not: dict[int, Refusal] = {}
@@ -108,7 +108,7 @@ class SiteTable:
             left = stretch
             if may_jump:
                 self._guard.prepare()
-                served = self.jumps.insert(places, stretch)
+                served = self.jumps.insert(places, stretch, tap)
                 for index, number in served.numbers.items():
                     numbers[index] = number
                 if mode == probe_mode.MODE_JUMP:
@@ -207,6 +207,8 @@ class SiteTable:
                     self.tracer.watch(number, True)
             if probe.tap is not None:
                 self._recorder.tie(probe.numbers, probe.tap.number)
+                if left := self.jumps.tie(probe.numbers, probe.tap):
+                    self._demote(self.tracer.site(number)[0] for number in left)
             self.tracer.arm(probe.numbers)
             self._apply(probe.numbers)
 
@@ -224,9 +226,10 @@ class SiteTable:
             if probe.generation != self.generation:
                 return
             self.tracer.disarm(probe.numbers)
-            self._apply(probe.numbers)
             if probe.tap is not None:
                 self._recorder.untie(probe.numbers, probe.tap.number)
+                self.jumps.untie(probe.numbers, probe.tap)
+            self._apply(probe.numbers)
             if probe.wants_stops:
                 for number in probe.numbers:
                     self._watchers[number].remove(probe)

@@ -12,6 +12,7 @@ Every write to text is checked first: what is there must be what is expected, or
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from uprobe_core.abi cimport hitcode_t
 from uprobe_core.linux.journal cimport journal_t
 from uprobe_core.patch.jump_areas cimport jump_areas_t
 from uprobe_core.patch.sites cimport sites_t
@@ -25,6 +26,7 @@ ctypedef struct jumps_t:
     sites_t *sites
     windows_t windows
     jump_areas_t areas
+    hitcode_t *scratch      # room for what is done at one window
 
 # One wish: the site at `vaddr` in the window of `length` bytes at `window_vaddr`. The rest is filled in.
 ctypedef struct jump_wish_t:
@@ -44,7 +46,7 @@ cdef void jumps_drop(jumps_t *jumps) noexcept nogil
 cdef int jumps_insert(jumps_t *jumps, jump_wish_t *wishes, size_t count, const uint8_t *code, uint64_t code_vaddr,
                       uint64_t code_size) noexcept nogil
 
-# Writes the trampolines of windows whose enabled sites are not those of the trampoline in use. 0; STATUS_NO_ROOM: an area
+# Writes the trampolines of windows of which others do what is wanted. Marks windows WINDOW_REFUSED for which there is none. 0; STATUS_NO_ROOM: an area
 # is missing for window `*missing`, ask again when there is one; or -errno.
 cdef int jumps_prepare(jumps_t *jumps, const uint32_t *windows, size_t count, uint32_t *missing) noexcept nogil
 

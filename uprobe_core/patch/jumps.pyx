@@ -1,6 +1,8 @@
 """Patching windows: see jumps.pxd."""
 
+from libc.errno cimport ENOMEM
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from uprobe_core.abi cimport (
@@ -16,12 +18,12 @@ from uprobe_core.patch.jump_areas cimport (
 )
 from uprobe_core.patch.sites cimport SITE_JUMP, SITE_LIVE, SITE_NONE, site_add, site_at, site_find, site_t
 from uprobe_core.patch.windows cimport (
-    TRAMPOLINE_NONE, WINDOW_ARMED, WINDOW_BUSY, WINDOW_CHANGED, WINDOW_LEAVING, WINDOW_NONE, jump_site_find, jump_site_t, jump_site_link,
+    TRAMPOLINE_NONE, WINDOW_ARMED, WINDOW_BUSY, WINDOW_CHANGED, WINDOW_LEAVING, WINDOW_NONE, WINDOW_REFUSED, jump_site_find, jump_site_t, jump_site_link,
     trampoline_add, trampoline_remove, window_add, window_after, window_at, window_remove, window_t, windows_drop,
 )
 from uprobe_core.status cimport STATUS_CHANGED, STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
 from uprobe_core.x86.trampoline cimport (
-    JUMP_SIZE, TRAMPOLINE_BYTES, WINDOW_BYTES, WINDOW_INSNS, arrival_t, trampoline_make, trampoline_t,
+    ACTIONS_MAX, JUMP_SIZE, TRAMPOLINE_BYTES, WINDOW_BYTES, WINDOW_INSNS, arrival_t, trampoline_make, trampoline_t,
 )
 
 cdef enum:
@@ -40,6 +42,8 @@ ctypedef struct run_t:
 
 
 cdef void jumps_drop(jumps_t *jumps) noexcept nogil:
+    free(jumps.scratch)
+    jumps.scratch = NULL
     windows_drop(&jumps.windows)
     jump_areas_drop(&jumps.areas)
 
@@ -191,30 +195,43 @@ cdef inline bint site_is_wanted(const site_t *site) noexcept nogil:
     return site.armers and site.state & (SITE_LIVE | SITE_JUMP) == SITE_LIVE | SITE_JUMP
 
 
-cdef void arrival_fill(const jumps_t *jumps, const jump_site_t *site, arrival_t *arrival, hitcode_t *count) noexcept nogil:
+cdef inline void purpose_add(uint64_t *purpose, uint64_t value) noexcept nogil:
+    purpose[0] = (purpose[0] ^ value) * <uint64_t>0x100000001b3
+
+
+cdef void arrival_fill(const jumps_t *jumps, uint32_t number, arrival_t *arrival, hitcode_t *room, uint64_t *purpose) noexcept nogil:
+    """What is done at one site: it is counted, and its taps. `room`: for ACTIONS_MAX actions."""
+    cdef const jump_site_t *site = jump_site_find(&jumps.windows, number)
+    cdef uint32_t i
     # Its fields and predicate stay unused.
-    count.field_count = count.op_count = 0
-    count.board = 0
-    count.budget = count.every = 0
-    count.action = HIT_COUNT
-    count.shift = jumps.windows.board.shift
-    count.offset = site.cell * CELL_SIZE
+    room.field_count = room.op_count = 0
+    room.board = 0
+    room.budget = room.every = 0
+    room.action = HIT_COUNT
+    room.shift = jumps.windows.board.shift
+    room.offset = site.cell * CELL_SIZE
     arrival.offset = site.offset
     arrival.freedom = site.freedom
-    arrival.what[0] = count
+    arrival.what[0] = room
     arrival.count = 1
-    if site.action != NULL:
-        arrival.what[1] = site.action
-        arrival.count = 2
+    purpose_add(purpose, site.offset)
+    for i in range(site.tap_count):
+        room[1 + i] = site.taps[i].code[0]
+        room[1 + i].board = site.taps[i].literal
+        room[1 + i].site = number
+        arrival.what[1 + i] = &room[1 + i]
+        arrival.count += 1
+        purpose_add(purpose, <uint64_t>site.taps[i].code)
 
 
-cdef size_t window_arrivals(const jumps_t *jumps, uint32_t window, arrival_t *arrivals, hitcode_t *counts) noexcept nogil:
-    """The sites of a window that an enabled probe has, by offset; how many."""
+cdef size_t window_arrivals(const jumps_t *jumps, uint32_t window, arrival_t *arrivals, uint64_t *purpose) noexcept nogil:
+    """The sites of a window that an enabled probe has, by offset, and what is done there; how many."""
     cdef uint32_t number = jumps.windows.windows[window].first
     cdef size_t count = 0
+    purpose[0] = <uint64_t>0xcbf29ce484222325
     while number != SITE_NONE and count < WINDOW_INSNS:
         if site_is_wanted(site_at(jumps.sites, number)):
-            arrival_fill(jumps, jump_site_find(&jumps.windows, number), &arrivals[count], &counts[count])
+            arrival_fill(jumps, number, &arrivals[count], &jumps.scratch[count * ACTIONS_MAX], purpose)
             count += 1
         number = jump_site_find(&jumps.windows, number).next
     return count
@@ -230,19 +247,8 @@ cdef bint window_is_wanted(const jumps_t *jumps, uint32_t window) noexcept nogil
     return False
 
 
-cdef bint trampoline_serves(const trampoline_t *trampoline, const arrival_t *arrivals, size_t count) noexcept nogil:
-    """Whether it has hit code in front of just these instructions."""
-    cdef size_t i, found = 0, total = 0
-    for i in range(trampoline.count):
-        if trampoline.insns[i].hit == trampoline.insns[i].copy:
-            continue
-        total += 1
-        if found < count and arrivals[found].offset == trampoline.insns[i].offset:
-            found += 1
-    return found == count and total == count
-
-
-cdef int trampoline_write(jumps_t *jumps, uint32_t window_number, const arrival_t *arrivals, size_t count, run_t *run) noexcept nogil:
+cdef int trampoline_write(jumps_t *jumps, uint32_t window_number, const arrival_t *arrivals, size_t count,
+                          uint64_t purpose, run_t *run) noexcept nogil:
     cdef uint8_t bytes[TRAMPOLINE_BYTES]
     cdef window_t *window = &jumps.windows.windows[window_number]
     cdef hitplace_t common = jumps.windows.board.common
@@ -276,34 +282,48 @@ cdef int trampoline_write(jumps_t *jumps, uint32_t window_number, const arrival_
         trampoline_remove(&jumps.windows, number)
         return status
     jumps.windows.trampolines[number].size = <unsigned short>size
+    jumps.windows.trampolines[number].purpose = purpose
     window.pending = number
     return STATUS_OK
 
 
-cdef int jumps_prepare(jumps_t *jumps, const uint32_t *windows, size_t count, uint32_t *missing) noexcept nogil:
+cdef int window_prepare(jumps_t *jumps, uint32_t number, run_t *run) noexcept nogil:
+    cdef window_t *window = &jumps.windows.windows[number]
     cdef arrival_t arrivals[WINDOW_INSNS]
-    cdef hitcode_t counts[WINDOW_INSNS]
-    cdef window_t *window
+    cdef uint64_t purpose
+    cdef size_t arrived = window_arrivals(jumps, number, arrivals, &purpose)
+    cdef int status
+    if window.pending != TRAMPOLINE_NONE:
+        if arrived and jumps.windows.trampolines[window.pending].purpose == purpose:
+            return STATUS_OK
+        run_flush(jumps, run)
+        window_cancel(jumps, number)
+    if arrived == 0 or (window.state & WINDOW_ARMED
+                        and jumps.windows.trampolines[window.trampoline].purpose == purpose):
+        return STATUS_OK
+    status = trampoline_write(jumps, number, arrivals, arrived, purpose, run)
+    if status == STATUS_REFUSED:
+        window.state |= WINDOW_REFUSED
+        return STATUS_OK
+    return status
+
+
+cdef int jumps_prepare(jumps_t *jumps, const uint32_t *windows, size_t count, uint32_t *missing) noexcept nogil:
     cdef run_t run
-    cdef size_t i, arrived
+    cdef size_t i
     cdef int status = 0, flushed
     run.size = 0
+    if jumps.scratch == NULL:
+        jumps.scratch = <hitcode_t *>calloc(WINDOW_INSNS * ACTIONS_MAX, sizeof(hitcode_t))
+        if jumps.scratch == NULL:
+            return -ENOMEM
     if jumps.journal != NULL:
         status = journal_reserve(jumps.journal, <uint32_t>count)
         if status < 0:
             return status
     for i in range(count):
-        window = &jumps.windows.windows[windows[i]]
-        arrived = window_arrivals(jumps, windows[i], arrivals, counts)
-        if window.pending != TRAMPOLINE_NONE:
-            if trampoline_serves(&jumps.windows.trampolines[window.pending], arrivals, arrived):
-                continue
-            run_flush(jumps, &run)
-            window_cancel(jumps, windows[i])
-        if arrived == 0 or (window.state & WINDOW_ARMED
-                            and trampoline_serves(&jumps.windows.trampolines[window.trampoline], arrivals, arrived)):
-            continue
-        status = trampoline_write(jumps, windows[i], arrivals, arrived, &run)
+        jumps.windows.windows[windows[i]].state &= ~<unsigned int>WINDOW_REFUSED
+        status = window_prepare(jumps, windows[i], &run)
         if status:
             missing[0] = windows[i]
             break

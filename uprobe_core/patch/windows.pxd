@@ -5,7 +5,7 @@ Nothing here touches the target; see patch/jumps. Windows never overlap. Everyth
 counters are read elsewhere.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from uprobe_core.patch.sites cimport sites_t
 from uprobe_core.abi cimport hitcode_t, hitplace_t
@@ -21,13 +21,17 @@ cdef extern from * nogil:
     const uint32_t TRAMPOLINE_NONE
     const uint32_t CELL_NONE
 
+cdef enum:
+    JUMP_TAPS = 3             # of a site at once
+    LITERALS = 512            # of a gate page
+
 cdef enum window_state:
     WINDOW_ARMED = 0x01    # the jump is in the text
     WINDOW_BUSY = 0x02     # a thread stands in its bytes, or will return there: not now
     WINDOW_CHANGED = 0x04  # the text was not as expected, and is left alone
     WINDOW_LEAVING = 0x08  # its sites are to be served by traps
     WINDOW_FRESH = 0x10    # chosen for the change under way
-    WINDOW_WRITTEN = 0x20  # its patch was written by the change under way
+    WINDOW_REFUSED = 0x20  # what is wanted there cannot be done without a stop
 
 ctypedef struct window_t:
     uint64_t vaddr
@@ -40,6 +44,11 @@ ctypedef struct window_t:
     uint8_t state             # enum window_state
     uint8_t original[WINDOW_BYTES]
 
+# What is done at a site beside counting: by a plan that its owner keeps alive, on the board of a literal.
+ctypedef struct jump_tap_t:
+    const hitcode_t *code
+    uint16_t literal
+
 # What a site needs beside site_t when a window serves it.
 ctypedef struct jump_site_t:
     uint32_t window           # WINDOW_NONE: none
@@ -47,12 +56,16 @@ ctypedef struct jump_site_t:
     uint32_t cell             # its counter in each stride, or CELL_NONE
     uint8_t offset            # in the window
     freedom_t freedom
-    const hitcode_t *action   # what is done beside counting, or NULL
+    uint8_t tap_count
+    jump_tap_t taps[JUMP_TAPS]
 
-# The memory that counters are in.
+# Memory that the target shares with us: what a literal leads to.
+ctypedef struct shared_t:
+    uint64_t vaddr            # in the target; 0: none
+    uint64_t size
+
+# The memory that counters are in, of literal 0.
 ctypedef struct board_t:
-    uint64_t vaddr            # in the target
-    uint64_t size             # of the mapping
     const uint8_t *bytes      # ours
     uint32_t processors
     uint32_t cells            # in each stride
@@ -74,6 +87,7 @@ ctypedef struct windows_t:
     uint32_t *trampoline_window  # WINDOW_NONE: nothing leads there any more
     uint32_t trampoline_count, trampoline_room, trampoline_free
     board_t board
+    shared_t shared[LITERALS]
 
 cdef void windows_drop(windows_t *windows) noexcept nogil
 
@@ -102,6 +116,10 @@ cdef void window_unlink(windows_t *windows, uint32_t window) noexcept nogil
 # A new entry for a trampoline of `window`: its number goes to `number`. 0 or -ENOMEM.
 cdef int trampoline_add(windows_t *windows, uint32_t window, uint32_t *number) noexcept nogil
 cdef void trampoline_remove(windows_t *windows, uint32_t number) noexcept nogil
+
+# Ties a site to a plan, or unties it. STATUS_NO_ROOM: it has as many as it can have, or no window has ever had it.
+cdef int jump_tap_tie(windows_t *windows, uint32_t number, const hitcode_t *code, uint16_t literal) noexcept nogil
+cdef void jump_tap_untie(windows_t *windows, uint32_t number, const hitcode_t *code) noexcept nogil
 
 # The count of a site on the board, all processors together. Any thread.
 cdef uint64_t jump_hits(const windows_t *windows, uint32_t number) noexcept nogil

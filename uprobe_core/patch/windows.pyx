@@ -1,7 +1,7 @@
 """Windows: see windows.pxd."""
 
 from libc.errno cimport ENOMEM
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, qsort, realloc
 from libc.string cimport memcpy, memmove, memset
 
@@ -187,6 +187,28 @@ cdef void trampoline_remove(windows_t *windows, uint32_t number) noexcept nogil:
     memset(&windows.trampolines[number], 0, sizeof(trampoline_t))
     windows.trampoline_window[number] = WINDOW_NONE
     windows.trampoline_free += 1
+
+
+cdef int jump_tap_tie(windows_t *windows, uint32_t number, const hitcode_t *code, uint16_t literal) noexcept nogil:
+    cdef jump_site_t *site = jump_site_find(windows, number)
+    if site == NULL or site.tap_count == JUMP_TAPS:
+        return STATUS_NO_ROOM
+    site.taps[site.tap_count].code = code
+    site.taps[site.tap_count].literal = literal
+    site.tap_count += 1
+    return 0
+
+
+cdef void jump_tap_untie(windows_t *windows, uint32_t number, const hitcode_t *code) noexcept nogil:
+    cdef jump_site_t *site = jump_site_find(windows, number)
+    cdef uint32_t i
+    if site == NULL:
+        return
+    for i in range(site.tap_count):
+        if site.taps[i].code == code:
+            site.tap_count -= 1
+            site.taps[i] = site.taps[site.tap_count]
+            return
 
 
 cdef uint64_t jump_hits(const windows_t *windows, uint32_t number) noexcept nogil:

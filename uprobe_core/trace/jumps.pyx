@@ -11,26 +11,29 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from uprobe_core.abi cimport regs_t
-from uprobe_core.linux.memory cimport memory_write
+from uprobe_core.linux.memory cimport memory_read, memory_write
 from uprobe_core.linux.ptrace cimport regs_get, rseq_configuration_t, rseq_get
 from uprobe_core.patch.jump_areas cimport UNIT, UNIT_TAKEN, jump_area_add, jump_area_t, jump_areas_drop
 from uprobe_core.patch.jumps cimport (
-    jump_wish_t, jumps_insert, jumps_prepare, window_cancel, window_is_taken,
+    jump_wish_t, jumps_insert, jumps_prepare, window_is_taken,
 )
 from uprobe_core.patch.sites cimport SITE_JUMP, SITE_LIVE, SITE_NONE, site_at
 from uprobe_core.patch.windows cimport (
-    TRAMPOLINE_NONE, WINDOW_ARMED, WINDOW_BUSY, WINDOW_CHANGED, WINDOW_LEAVING, WINDOW_NONE, jump_hits_fold, jump_site_find,
-    jump_site_t, window_at, window_t, windows_drop,
+    LITERALS, WINDOW_ARMED, WINDOW_BUSY, WINDOW_CHANGED, WINDOW_LEAVING, WINDOW_NONE, WINDOW_REFUSED, jump_hits_fold,
+    jump_site_find, jump_site_t, jump_tap_tie, jump_tap_untie, window_at, window_t, windows_drop,
 )
-from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK
+from uprobe_core.status cimport STATUS_OK
 from uprobe_core.trace.engine cimport engine_t
 from uprobe_core.trace.repatch cimport trampolines_reclaim, windows_apply, windows_demote
 from uprobe_core.trace.world cimport world_resume, world_stop
+from uprobe_core.x86.hitplan cimport HitPlan
 from uprobe_core.x86.liveness cimport LIVENESS_FLAGS, liveness_at, liveness_t
 from uprobe_core.x86.trampoline cimport freedom_t, trampoline_t
 
 cdef enum:
     STOP_MS = 2000
+    TID_WORDS = 512     # looked at from the thread pointer on
+    TID_GLIBC = 0x2d0   # where glibc of x86-64 has it since 2.4
 
 # The arguments of one call into the tracer.
 ctypedef struct jump_order_t:
@@ -43,6 +46,7 @@ ctypedef struct jump_order_t:
     uint32_t missing
     int64_t rseq_off
     uint32_t signature
+    int tid_off
 
 
 cdef int order_insert(void *argument) noexcept nogil:
@@ -83,13 +87,16 @@ cdef int order_reclaim(void *argument) noexcept nogil:
 
 
 cdef int order_open(void *argument) noexcept nogil:
-    cdef jump_order_t *order = <jump_order_t *>argument
-    cdef uint64_t literal = 0 - order.engine.text.jumps.windows.board.vaddr
+    cdef engine_t *engine = (<jump_order_t *>argument).engine
+    cdef uint64_t literals[LITERALS]
     cdef uint32_t i
-    cdef int status = 0
-    for i in range(order.engine.text.jumps.areas.count):
+    cdef int literal, status = 0
+    for literal in range(LITERALS):
+        literals[literal] = 0 - engine.text.jumps.windows.shared[literal].vaddr
+    for i in range(engine.text.jumps.areas.count):
         if status == 0:
-            status = memory_write(order.engine.text.mem_fd, order.engine.text.jumps.areas.areas[i].gate_vaddr, &literal, 8)
+            status = memory_write(engine.text.mem_fd, engine.text.jumps.areas.areas[i].gate_vaddr, literals,
+                                  sizeof(literals))
     return status
 
 
@@ -120,10 +127,37 @@ cdef int rseq_find(jump_order_t *order) noexcept nogil:
     return -EINVAL if first else 0
 
 
+cdef int tid_find(engine_t *engine) noexcept nogil:
+    """Where each thread finds its own number, from the thread pointer; 0: not known. glibc keeps it in struct pthread,
+    which the thread pointer leads to; a place that fits several threads, or glibc's of today, is believed."""
+    cdef uint32_t words[TID_WORDS]
+    cdef regs_t regs
+    cdef uint8_t fits[TID_WORDS]
+    cdef uint32_t i, seen = 0
+    cdef int word
+    memset(fits, 1, sizeof(fits))
+    for i in range(engine.tasks.mask + 1):
+        if not engine.tasks.table[i].tid:
+            continue
+        if (regs_get(engine.tasks.table[i].tid, &regs) < 0
+                or memory_read(engine.text.mem_fd, regs.fs_base, words, sizeof(words)) < 0):
+            return 0
+        for word in range(TID_WORDS):
+            fits[word] &= words[word] == <uint32_t>engine.tasks.table[i].tid
+        seen += 1
+    if fits[TID_GLIBC // 4]:
+        return TID_GLIBC
+    for word in range(1, TID_WORDS if seen > 1 else 0):
+        if fits[word]:
+            return word * 4
+    return 0
+
+
 cdef int order_rseq(void *argument) noexcept nogil:
     cdef jump_order_t *order = <jump_order_t *>argument
     cdef int status = world_stop(order.engine, STOP_MS)
     if status == 0:
+        order.tid_off = tid_find(order.engine)
         status = rseq_find(order)
     world_resume(order.engine)
     return status
@@ -154,7 +188,8 @@ cdef class Jumps:
         return self.tracer.call_with(function, argument)
 
     def rseq(self):
-        """(offset of struct rseq from the thread pointer, signature), the same in all threads; None: it is not so."""
+        """(offset of struct rseq from the thread pointer, signature, offset of a thread's own number from there or 0),
+        the same in all threads; None: it is not so."""
         cdef jump_order_t order
         try:
             self.call(order_rseq, &order)
@@ -162,16 +197,22 @@ cdef class Jumps:
             if error.errno == ETIMEDOUT:
                 raise
             return None
-        return order.rseq_off, order.signature
+        return order.rseq_off, order.signature, order.tid_off
 
     # ---- the board, and areas
 
-    def set_board(self, uint64_t vaddr, uint64_t size, const uint8_t[::1] memory, uint32_t processors, int shift,
-                  rseq_offset, uint32_t signature, bint has_rdpid):
-        """Counters lie at `vaddr` in the target and in `memory` here, 1 << shift bytes for each processor."""
+    def share(self, uint32_t literal, uint64_t vaddr, uint64_t size):
+        """The gates' literal leads to a board of `size` bytes at `vaddr` in the target, once open_gates() was called;
+        vaddr 0: it is closed."""
+        if literal >= LITERALS:
+            raise ValueError(f"literal {literal}: a gate page has {LITERALS}")
+        self.tracer.engine.text.jumps.windows.shared[literal].vaddr = vaddr
+        self.tracer.engine.text.jumps.windows.shared[literal].size = size
+
+    def set_board(self, const uint8_t[::1] memory, uint32_t processors, int shift, rseq_offset, uint32_t signature,
+                  bint has_rdpid, int tid_offset):
+        """Counters lie in `memory`, which the target shares as literal 0, 1 << shift bytes for each processor."""
         self.board_memory = memory
-        self.tracer.engine.text.jumps.windows.board.vaddr = vaddr
-        self.tracer.engine.text.jumps.windows.board.size = size
         self.tracer.engine.text.jumps.windows.board.bytes = &memory[0]
         self.tracer.engine.text.jumps.windows.board.processors = processors
         self.tracer.engine.text.jumps.windows.board.cells = (<uint32_t>1 << shift) // 8
@@ -180,6 +221,7 @@ cdef class Jumps:
         self.tracer.engine.text.jumps.windows.board.common.rseq_offset = rseq_offset or 0
         self.tracer.engine.text.jumps.windows.board.common.signature = signature
         self.tracer.engine.text.jumps.windows.board.common.has_rdpid = has_rdpid
+        self.tracer.engine.text.jumps.windows.board.common.tid_offset = tid_offset
 
     @property
     def cells_used(self):
@@ -267,6 +309,31 @@ cdef class Jumps:
             free(wishes)
         return refused
 
+    def tie(self, const uint32_t[::1] sites, HitPlan plan, uint32_t literal):
+        """From now on, where jumps serve these sites, `plan` is done too, on the board of a literal. The caller keeps the
+        plan until untie(). Sites that have too many of them already are returned."""
+        cdef Py_ssize_t i
+        left = array("I")
+        for i in range(sites.shape[0]):
+            if jump_tap_tie(&self.tracer.engine.text.jumps.windows, sites[i], &plan.code, literal):
+                left.append(sites[i])
+        return left
+
+    def untie(self, const uint32_t[::1] sites, HitPlan plan):
+        """The opposite."""
+        cdef Py_ssize_t i
+        for i in range(sites.shape[0]):
+            jump_tap_untie(&self.tracer.engine.text.jumps.windows, sites[i], &plan.code)
+
+    def served(self, const uint32_t[::1] sites):
+        """Those of these sites that jumps serve."""
+        cdef Py_ssize_t i
+        found = array("I")
+        for i in range(sites.shape[0]):
+            if site_at(&self.tracer.engine.text.sites, sites[i]).state & SITE_JUMP:
+                found.append(sites[i])
+        return found
+
     def windows_of(self, const uint32_t[::1] sites):
         """The windows that serve these sites, each once; sites that traps serve have none."""
         cdef jump_site_t *jump
@@ -316,7 +383,7 @@ cdef class Jumps:
 
     def apply(self, const uint32_t[::1] windows):
         """Stop all threads and write the patches. The windows that could not be: (those into which a thread will return,
-        those whose bytes somebody has changed)."""
+        those whose bytes somebody has changed, or where what is wanted needs a stop)."""
         cdef jump_order_t order
         cdef Py_ssize_t i
         busy, changed = array("I"), array("I")
@@ -329,7 +396,7 @@ cdef class Jumps:
             state = self.tracer.engine.text.jumps.windows.windows[windows[i]].state
             if state & WINDOW_BUSY:
                 busy.append(windows[i])
-            if state & WINDOW_CHANGED:
+            if state & (WINDOW_CHANGED | WINDOW_REFUSED):
                 changed.append(windows[i])
         return busy, changed
 

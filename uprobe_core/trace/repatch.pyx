@@ -1,6 +1,7 @@
 """Changing windows: see repatch.pxd."""
 
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
 
 from uprobe_core.abi cimport PLAN_ONE_STOP, WAY_JUMP
 from uprobe_core.linux.memory cimport memory_read, memory_write
@@ -13,7 +14,7 @@ from uprobe_core.patch.sites cimport SITE_JUMP, SITE_LIVE, SITE_NONE, site_at, s
 from uprobe_core.patch.text cimport text_arm
 from uprobe_core.patch.jump_areas cimport jump_area_at
 from uprobe_core.patch.windows cimport (
-    WINDOW_ARMED, WINDOW_BUSY, WINDOW_FRESH, WINDOW_LEAVING, WINDOW_NONE, jump_site_find, window_at, window_remove, window_t,
+    LITERALS,    WINDOW_ARMED, WINDOW_BUSY, WINDOW_FRESH, WINDOW_LEAVING, WINDOW_NONE, jump_site_find, window_at, window_remove, window_t,
 )
 from uprobe_core.status cimport STATUS_TRY_AGAIN
 from uprobe_core.trace.scene cimport scene_drop, scene_search, scene_t, scene_take
@@ -191,10 +192,11 @@ cdef int trampolines_reclaim(engine_t *engine) noexcept nogil:
 
 
 cdef void gates_close(engine_t *engine) noexcept nogil:
-    cdef uint64_t closed = 0
+    cdef uint64_t closed[LITERALS]
     cdef uint32_t i
+    memset(closed, 0, sizeof(closed))
     for i in range(engine.text.jumps.areas.count):
-        memory_write(engine.text.mem_fd, engine.text.jumps.areas.areas[i].gate_vaddr, &closed, 8)
+        memory_write(engine.text.mem_fd, engine.text.jumps.areas.areas[i].gate_vaddr, closed, sizeof(closed))
 
 
 cdef void tasks_out(engine_t *engine) noexcept nogil:

@@ -22,6 +22,7 @@ from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, site_find
 from uprobe_core.patch.traps cimport TRAP_AREA_SIZE, traps_rewrite
 from uprobe_core.patch.text cimport text_disarm, text_reclaim
+from uprobe_core.patch.windows cimport LITERALS
 from uprobe_core.trace.calls cimport call_is_due, call_note, call_put_back, calls_set_alarm
 from uprobe_core.trace.deferral cimport signal_give_back
 from uprobe_core.trace.drain cimport areas_in_use
@@ -350,7 +351,7 @@ cdef void arenas_empty(engine_t *engine) noexcept nogil:
 
 
 cdef uint32_t mappings_to_go(engine_t *engine, bint jumps_gone, mapping_t *mappings) noexcept nogil:
-    """What can be unmapped: what is not sealed, and the board, if nobody comes to it again."""
+    """What can be unmapped: what is not sealed, and boards, if nobody comes to them again."""
     cdef uint32_t i, count = 0
     for i in range(engine.text.arenas.count):
         if not engine.text.arenas.arenas[i].sealed and count < MAPPINGS_MAX:
@@ -363,10 +364,11 @@ cdef uint32_t mappings_to_go(engine_t *engine, bint jumps_gone, mapping_t *mappi
             mappings[count].size = (engine.text.jumps.areas.areas[i].size + engine.text.jumps.areas.areas[i].vaddr
                                     - engine.text.jumps.areas.areas[i].gate_vaddr)
             count += 1
-    if jumps_gone and engine.text.jumps.windows.board.vaddr and count < MAPPINGS_MAX:
-        mappings[count].vaddr = engine.text.jumps.windows.board.vaddr
-        mappings[count].size = engine.text.jumps.windows.board.size
-        count += 1
+    for i in range(LITERALS if jumps_gone else 0):
+        if engine.text.jumps.windows.shared[i].vaddr and count < MAPPINGS_MAX:
+            mappings[count].vaddr = engine.text.jumps.windows.shared[i].vaddr
+            mappings[count].size = engine.text.jumps.windows.shared[i].size
+            count += 1
     if engine.text.traps.page_vaddr and not engine.text.traps.sealed and count < MAPPINGS_MAX:
         mappings[count].vaddr = engine.text.traps.page_vaddr
         mappings[count].size = TRAP_AREA_SIZE

@@ -46,6 +46,7 @@ ctypedef struct trampoline_t:
     uint8_t refusal        # enum refusal
     uint16_t end           # behind the last copy: the jump back, if there is one
     uint16_t size          # all, the tails of the hit code included
+    uint64_t purpose       # what it is for, as whoever made it says
     displaced_t insns[WINDOW_INSNS]
 
 # Writes the trampoline of window code[0:size], which lies at `vaddr`, to `bytes`, to run at `ip`, a multiple of 8, as is
