@@ -447,10 +447,12 @@ cdef void tasks_spare(engine_t *engine) noexcept nogil:
 
 cdef void areas_leave(engine_t *engine, int status) noexcept nogil:
     """No task is in a slot any more, if `status` is 0."""
-    cdef bint jumps_gone = windows_leave(engine) if status == 0 else engine.text.jumps.areas.count == 0
+    cdef bint jumps_gone = False
+    if status == 0 and not engine.keeps:
+        jumps_gone = windows_leave(engine)
     engine.unclean = (status != 0
                       or guard_leave(engine, caller_wake(engine) if engine.text.traps.installed else 0) != 0
-                      or windows_are_armed(engine))
+                      or (not engine.keeps and windows_are_armed(engine)))
     if not engine.unclean:
         arenas_empty(engine)
         if engine.unmap_gadget:
@@ -507,6 +509,6 @@ cdef int all_take_back(engine_t *engine) noexcept nogil:
 
 cdef int engine_leave(engine_t *engine) noexcept nogil:
     cdef int status = 0 if engine.ended else all_take_back(engine)
-    if engine.journal_path != NULL and status == 0 and not engine.adopted and not engine.unclean:
+    if engine.journal_path != NULL and status == 0 and not engine.adopted and not engine.unclean and not engine.keeps:
         unlink(engine.journal_path)
     return status

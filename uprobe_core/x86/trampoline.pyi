@@ -1,13 +1,13 @@
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from uprobe_core.x86.hitplan import HitPlan
 
-class Trampoline:
+class Trampoline(NamedTuple):
     ip: int
     code: bytes
     insns: list[tuple[int, int, int, int]]
     end: int
-    def __init__(self, ip: int, code: bytes, insns: list[tuple[int, int, int, int]], end: int) -> None: ...
 
 def trampoline(
     window: bytes,

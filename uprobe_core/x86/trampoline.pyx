@@ -1,5 +1,7 @@
 """Trampolines: see trampoline.pxd."""
 
+from collections import namedtuple
+
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -208,18 +210,12 @@ cdef extern from "decode_options.h" nogil:
     unsigned int decode_host_vendor()
 
 
-class Trampoline:
-    """Bytes of a trampoline, and where each instruction of its window went.
+Trampoline = namedtuple("Trampoline", "ip code insns end")
+Trampoline.__doc__ = """A trampoline's address and bytes, and where each instruction of its window went.
 
-    insns: for each instruction (offset in the window, length, offset of its hit code or copy, offset of its copy).
-    end: offset of the jump back.
-    """
-
-    def __init__(self, ip: int, code: bytes, insns: list[tuple[int, int, int, int]], end: int) -> None:
-        self.ip = ip
-        self.code = code
-        self.insns = insns
-        self.end = end
+insns: for each instruction (offset in the window, length, offset of its hit code or copy, offset of its copy).
+end: offset of the jump back.
+"""
 
 
 def trampoline(window: bytes, vaddr: int, ip: int, *, hits: dict[int, HitPlan] = {}, gate_vaddr: int = 0,
