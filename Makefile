@@ -14,7 +14,7 @@ SOURCES := setup.py $(shell find uprobe_core -name '*.pyx' -o -name '*.pxd' -o -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help build demo test lint bench fuzz landings wheel clean
+.PHONY: help build demo test lint bench fuzz kill landings wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -36,6 +36,9 @@ bench: build/.done $(VENV)/.test ## measure against the bare cost of a stop; wri
 
 fuzz: build/.done $(VENV)/.test ## let the processor judge the decoder for a minute; ARGS="--seconds 600 --seed 7"
 	@$(PY) -m tests.fuzz --seconds 60 $(ARGS)
+
+kill: build/.done $(VENV)/.test ## kill tracers 1,000 times in each mode, and see that no target is lost; ARGS="--mode trap"
+	@$(PY) -m tests.kills $(ARGS)
 
 landings: build/.done $(VENV)/.test ## single-step real programs to prove the windows for jumps; ARGS="-- COMMAND …"
 	@$(PY) -m tests.landings --steps 2000000 $(ARGS)

@@ -15,6 +15,7 @@ import os
 import stat
 import struct
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SUFFIX: Final = ".journal"
 # struct flock: l_type, l_whence, l_start, l_len, l_pid
+_DYING_SECONDS: Final = 2.0
 _LOCK: Final = struct.Struct("hhqqi4x")
 
 # A process's own locks do not exclude itself, and go with the first descriptor of the file that it closes.
@@ -207,9 +209,27 @@ def _owner(path: Path, pid: int, started: int) -> int:
             return os.getpid()
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        return _lock_owner(descriptor)
+        return _lasting_owner(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _lasting_owner(descriptor: int) -> int:
+    """Whose lock it is; that of a process which has ended goes with the tracer that takes everything back for it."""
+    owner = _lock_owner(descriptor)
+    deadline = time.monotonic() + _DYING_SECONDS
+    while owner and not _lives(owner) and time.monotonic() < deadline:
+        time.sleep(0.002)
+        owner = _lock_owner(descriptor)
+    return owner
+
+
+def _lives(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat_file:
+            return stat_file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (FileNotFoundError, ProcessLookupError):
+        return pid < 0  # of another pid namespace
 
 
 def _lock_owner(descriptor: int) -> int:
@@ -220,6 +240,7 @@ def _lock_owner(descriptor: int) -> int:
 
 
 def _lock(descriptor: int, pid: int) -> None:
+    _lasting_owner(descriptor)
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     except OSError as error:

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from uprobe_core.trace import tracer as core
-from uprobes.errors import TargetGone
+from uprobes.errors import TargetGone, TracerLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ class Owner(threading.Thread):
         future: Future[T] = Future()
         with self._lock:
             if self.ended.is_set():
-                raise TargetGone(self.pid, "it ended, or was detached")
+                raise self._gone()
             self._work.append((work, future))
         self.tracer.ring()
         return future.result()
@@ -135,14 +135,24 @@ class Owner(threading.Thread):
             try:
                 future.set_result(work())
             except BaseException as error:
+                if self.tracer.lost:
+                    # What became of it is told when the target has been put right.
+                    self._work.appendleft((work, future))
+                    return
                 future.set_exception(error)
 
+    def _gone(self) -> TargetGone:
+        """For who comes too late."""
+        if isinstance(self._failure, TracerLost):
+            return TracerLost(self.pid, self._failure.clean)
+        gone = TargetGone(self.pid, "it ended, or was detached")
+        gone.__cause__ = self._failure
+        return gone
+
     def _finish(self, failure: BaseException | None) -> None:
+        self._failure = failure
         with self._lock:
             self.ended.set()
-        self._failure = failure
         while self._work:
             _, future = self._work.popleft()
-            gone = TargetGone(self.pid, "it ended, or was detached")
-            gone.__cause__ = failure
-            future.set_exception(gone)
+            future.set_exception(self._gone())

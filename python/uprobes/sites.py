@@ -127,7 +127,8 @@ class SiteTable:
         self, places: Places, stretch: Stretch, mode: int, strategy: int, numbers: array[int], refusals: dict[int, Refusal]
     ) -> None:
         with told_as_journal(self._journal):
-            self._guard.make_room(len(stretch.indices))
+            # A stepped site takes up to four entries: itself, and three for threads in its slot.
+            self._guard.make_room(len(stretch.indices) * (4 if mode == probe_mode.MODE_STEP else 1))
             _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
 
     def _demote(self, vaddrs: Iterable[int]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SIGTRAP_BIT: Final = 1 << 4
+LIBRARY_BITS: Final = 3 << 31
 CAP_SYS_PTRACE: Final = 1 << 19
 YAMA: Final = "/proc/sys/kernel/yama/ptrace_scope"
 THREADS_READ: Final = 2000
@@ -168,9 +169,14 @@ def _is_foreign(process: ProcDirectory, namespace: str) -> bool:
 
 
 def trap_state(pid: int) -> set[int]:
-    """The threads of process `pid`, of those looked at, that block SIGTRAP. TargetGone."""
+    """The threads of process `pid`, of those looked at, that block SIGTRAP by a wish of the program's. TargetGone.
+
+    The C library blocks all signals for a moment, as when it makes a thread; those of its own (32 and 33) too, which it
+    lets no program block.
+    """
     with ProcDirectory(pid) as process:
-        return {tid for tid, mask in _blocked_masks(process) if mask & SIGTRAP_BIT}
+        masks = _blocked_masks(process)
+        return {tid for tid, mask in masks if mask & SIGTRAP_BIT and mask & LIBRARY_BITS != LIBRARY_BITS}
 
 
 def _blocked_masks(process: ProcDirectory) -> Iterable[tuple[int, int]]:

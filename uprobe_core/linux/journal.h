@@ -46,7 +46,7 @@ typedef struct journal_entry {
     uint64_t place_vaddr; /* PATCH: its slot or trampoline, 0: none; AREA: bytes */
     uint8_t original[16]; /* PATCH: the bytes without us, `length` or insn_length of them, whichever is more; AREA: 0 */
     uint8_t patched[16];  /* PATCH: `length` bytes; AREA: 0 */
-} journal_entry_t;             /* SIGNAL: `original` and `patched` are the kernel's struct sigaction of 32 bytes */
+} journal_entry_t; /* SIGNAL: `original` and `patched` are the kernel's struct sigaction of 32 bytes */
 
 _Static_assert(sizeof(journal_entry_t) == 64, "journal_entry_t is one cache line");
 
@@ -67,6 +67,8 @@ typedef struct journal_head {
 #define JOURNAL_CHUNK_BYTES (JOURNAL_CHUNK_RECORDS * sizeof(journal_entry_t))
 
 /* A reader after our death sees the rest of a record if it sees its kind. */
-static inline void record_publish(journal_entry_t *record, uint8_t kind) { __atomic_store_n(&record->kind, kind, __ATOMIC_RELEASE); }
+static inline void record_publish(journal_entry_t *record, uint8_t kind) {
+    __atomic_store_n(&record->kind, kind, __ATOMIC_RELEASE);
+}
 
 #endif

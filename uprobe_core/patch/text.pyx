@@ -6,9 +6,10 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from uprobe_core.abi cimport (
-    FIX_SCRATCH, FIX_SEGMENT, INSN_MAX, MODE_STEP, MODE_TRAP, PLACE_ANY, PLACE_BELOW, PLACE_NEAR, PLACE_NONE, PLAN_ONE_STOP,
-    REFUSAL_CHANGED, REFUSAL_NONE, REFUSAL_NOT_EXECUTABLE, REFUSAL_OCCUPIED, REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE,
-    RIP_AUTO, RIP_SCRATCH, RIP_SEGMENT, SLOT_SIZE, WAY_BOOST, WAY_SKIP, insn_t, plan_t,
+    FIX_IP, FIX_SCRATCH, FIX_SEGMENT, FLOW_JCC, FLOW_JMP, FLOW_LOOP, FLOW_NEXT, INSN_MAX, MODE_STEP, MODE_TRAP,
+    PLACE_ANY, PLACE_BELOW, PLACE_NEAR, PLACE_NONE, PLAN_ONE_STOP, REFUSAL_CHANGED, REFUSAL_NONE,
+    REFUSAL_NOT_EXECUTABLE, REFUSAL_OCCUPIED, REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE, RIP_AUTO, RIP_SCRATCH, RIP_SEGMENT, SLOT_SIZE,
+    WAY_BOOST, WAY_SKIP, insn_t, plan_t,
 )
 from uprobe_core.linux.journal cimport RECORD_PATCH, RECORD_STEP, journal_chunk_take, journal_entry_t, record_write
 from uprobe_core.linux.memory cimport memory_read_some, memory_write
@@ -282,6 +283,23 @@ cdef void site_record(text_t *text, uint32_t number) noexcept nogil:
                  &record)
 
 
+cdef void step_refuge(text_t *text, const site_t *site, const insn_t *insn, uint64_t go_vaddr) noexcept nogil:
+    """A thread that was to be stepped through its slot when the tracer died: before the step it goes to the other slot, and
+    behind it to where the instruction leads, if ip is all that there is to repair. A branch's copy, when taken, skips the
+    nop before the int3: plan_place, FORM_STEP."""
+    cdef uint64_t slot_ip = slot_vaddr(&text.arenas, site.slot)
+    cdef uint64_t next_ip = site.vaddr + site.length
+    if site.plan != FIX_IP:
+        return
+    if insn.flow == FLOW_NEXT or insn.flow == FLOW_JMP:
+        traps_set(&text.traps, slot_ip + insn.length, next_ip)
+        traps_set(&text.traps, slot_ip + insn.length + 1, next_ip if insn.flow == FLOW_NEXT else insn.target)
+    elif insn.flow == FLOW_JCC or insn.flow == FLOW_LOOP:
+        traps_set(&text.traps, slot_ip + insn.length, next_ip)
+        traps_set(&text.traps, slot_ip + insn.length + 1, insn.target)
+    traps_set(&text.traps, slot_ip, go_vaddr)
+
+
 cdef int refuge_slot(text_t *text, const site_t *site, run_t *run, uint64_t *go_vaddr) noexcept nogil:
     """A slot of its own for a stepped site, whose slot leads nowhere: one with a jump back."""
     cdef insn_t insn
@@ -299,6 +317,8 @@ cdef int refuge_slot(text_t *text, const site_t *site, run_t *run, uint64_t *go_
         arena_slot_put(&text.arenas, slot)
         return STATUS_OK
     go_vaddr[0] = slot_vaddr(&text.arenas, slot)
+    if site.slot != SLOT_NONE:
+        step_refuge(text, site, &insn, go_vaddr[0])
     return run_append(text, run, go_vaddr[0], plan.slot)
 
 

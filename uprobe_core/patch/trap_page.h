@@ -16,7 +16,7 @@
 
 /* One entry of the table. */
 typedef struct trap_entry {
-    uint64_t site_vaddr; /* 0: empty */
+    uint64_t site_vaddr; /* of an int3, or of where a step ends; 0: empty */
     uint64_t go_vaddr;   /* where a thread that trapped there goes on; 0: nobody can help it */
 } trap_entry_t;
 
@@ -83,12 +83,14 @@ __asm__(
     "    cmpl $2, %eax\n"        /* TRAP_TRACE: a step, */
     "    jne .Lchain\n"
     "    movq 16(%rsi), %r8\n"   /* which ended at si_addr */
-    "    jmp .Linside\n"
+    "    movq %r8, %r9\n"
+    "    jmp .Lsearch\n"
     /* The tracer marks the registers of a hit that it has served with RF, which an int3 leaves clear (SDM vol. 3,
      * 17.3.1.1): it died before it could take the signal back. */
     "1:  btl $16, 176(%rdx)\n"
     "    jc .Ldone\n"
     "    leaq -1(%r8), %r9\n"
+    ".Lsearch:\n"
     "    movabsq $0x9e3779b97f4a7c15, %rax\n"
     "    imulq %r9, %rax\n"
     "    movq .Lshift(%rip), %rcx\n"
@@ -114,7 +116,7 @@ __asm__(
     "    movq %rax, 168(%rdx)\n"
     ".Ldone:\n"
     "    ret\n"
-    /* On its way through a slot of ours: that is right as it is. */
+    /* Not in the table. Is it in an area of ours? */
     ".Linside:\n"
     "    movq .Lareas(%rip), %r10\n"
     "    leaq .Ltrap_page + 0x5000(%rip), %rcx\n"
@@ -123,10 +125,20 @@ __asm__(
     "    cmpq (%rcx), %r8\n"
     "    jb 4f\n"
     "    cmpq 8(%rcx), %r8\n"
-    "    jb .Ldone\n"
+    "    jb 5f\n"
     "4:  addq $16, %rcx\n"
     "    decq %r10\n"
     "    jmp 3b\n"
+    /* On its way through a slot, which does what the instruction does. If it was to be stepped there, the table may have
+     * a better slot. An int3 in the middle of one stands behind a step that only the tracer could have finished. */
+    "5:  testb $31, %r8b\n"
+    "    jz 6f\n"
+    "    cmpl $0x80, 8(%rsi)\n"
+    "    je .Lchain\n"
+    "6:  cmpq %r8, %r9\n"
+    "    je .Ldone\n"
+    "    movq %r8, %r9\n"
+    "    jmp .Lsearch\n"
     /* Not ours: as it was before. */
     ".Lchain:\n"
     "    movq .Lbefore(%rip), %rax\n"
