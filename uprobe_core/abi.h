@@ -206,6 +206,7 @@ enum plan_way {
     WAY_IN_PLACE,   /* the original bytes are put back for one step, all threads stopped */
     WAY_POPF,       /* the slot does it, unless it would set the trap flag */
     WAY_BOOST_UNSTEPPED, /* as WAY_BOOST; but a step would show in what the copy does, or wait for a signal */
+    WAY_JUMP,       /* in its window's trampoline: no stop at all */
     WAY_COUNT
 };
 
@@ -265,6 +266,8 @@ enum refusal {
     REFUSAL_FAULTS,           /* an instruction behind the first may fault, and the program handles faults */
     REFUSAL_SYSTEM_CALL,      /* a system call: the kernel remembers where it was made */
     REFUSAL_SIGTRAP,          /* a thread blocks SIGTRAP: a breakpoint would change its mask */
+    REFUSAL_BUSY,             /* a thread stands in the bytes to be replaced, or will return there, again and again */
+    REFUSAL_NO_BOARD,         /* the process cannot make the shared memory that counts are kept in */
     REFUSAL_COUNT
 };
 

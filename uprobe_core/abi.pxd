@@ -203,6 +203,7 @@ cdef extern from "abi.h" nogil:
         WAY_IN_PLACE
         WAY_POPF
         WAY_BOOST_UNSTEPPED
+        WAY_JUMP
         WAY_COUNT
 
     const unsigned int OPERAND_NONE
@@ -255,6 +256,8 @@ cdef extern from "abi.h" nogil:
         REFUSAL_FAULTS
         REFUSAL_SYSTEM_CALL
         REFUSAL_SIGTRAP
+        REFUSAL_BUSY
+        REFUSAL_NO_BOARD
         REFUSAL_COUNT
 
     ctypedef struct plan_t:

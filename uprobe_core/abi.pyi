@@ -127,7 +127,8 @@ class plan_way(IntEnum):
     WAY_IN_PLACE = 15
     WAY_POPF = 16
     WAY_BOOST_UNSTEPPED = 17
-    WAY_COUNT = 18
+    WAY_JUMP = 18
+    WAY_COUNT = 19
 
 class probe_mode(IntEnum):
     MODE_AUTO = 0
@@ -166,7 +167,9 @@ class refusal(IntEnum):
     REFUSAL_FAULTS = 27
     REFUSAL_SYSTEM_CALL = 28
     REFUSAL_SIGTRAP = 29
-    REFUSAL_COUNT = 30
+    REFUSAL_BUSY = 30
+    REFUSAL_NO_BOARD = 31
+    REFUSAL_COUNT = 32
 
 class rip_strategy(IntEnum):
     RIP_AUTO = 0

@@ -81,6 +81,11 @@ class Areas:
             return 0
         return self._gadget or self._find_gadget()
 
+    def offer_gadget(self, vaddr: int) -> None:
+        """There is a `syscall` of ours at `vaddr`, in an area of another kind."""
+        if self._own_gadget is None:
+            self._own_gadget = vaddr
+
     def keep_journal(self, journal: Records) -> None:
         """Every area is written down in it."""
         self._journal = journal
@@ -230,7 +235,7 @@ class Areas:
         """A `syscall; ret`, or at least a `syscall`, in some file's text that bears no probe of ours."""
         best = 0
         for mapping in read_mappings(self._pid):
-            if not mapping.executable or mapping.name == "[vsyscall]":
+            if not mapping.executable or not mapping.name or mapping.name == "[vsyscall]":
                 continue
             code = self._tracer.read_some(mapping.start, mapping.end - mapping.start)
             for pattern in (_GADGET, _GADGET[:2]):

@@ -3,31 +3,103 @@
 from __future__ import annotations
 
 import mmap
+import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from uprobe_core.linux.remap import remap
+from uprobes.procfs import ProcDirectory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uprobe_core.x86.hitplan import HitPlan
+
+COUNTERS_SHIFT: Final = 21
+"""log2 of a stride in bytes, of the board that has the sites' counters: 262,144 of them."""
 
 _WORD = 8
 _MAP_NORESERVE = 0x4000  # the module has no name for it
+_MFD_CLOEXEC = 1
 _POSSIBLE = Path("/sys/devices/system/cpu/possible")
+
+
+class BoardError(OSError):
+    """A target cannot have a board; `errno` says why."""
 
 
 class Board:
     """A stride of ``1 << shift`` bytes for every processor that there can be, and a last one for the tracer.
 
-    Pages that nobody writes to take no memory.
+    Pages that nobody writes to take no memory. Made here, for the tracer alone; `share()` has a target write to it too.
     """
 
-    def __init__(self, shift: int, memory: mmap.mmap | None = None) -> None:
-        """`memory`: shared with a target; None: made here, for the tracer alone."""
+    def __init__(self, shift: int) -> None:
+        """Nobody writes to it yet."""
         self.shift = max(shift, mmap.PAGESIZE.bit_length() - 1)
         self.strides = possible_processors() + 1
         size = self.strides << self.shift
         flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-        self.memory = mmap.mmap(-1, size, flags=flags) if memory is None else memory
+        self.memory = mmap.mmap(-1, size, flags=flags)
+        self.vaddr: int | None = None
+        """Where a target has it."""
+        self.literal = 0
+        """By which the target's code finds it."""
+        self._descriptor: int | None = None
+        self._reserved = 0
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.strides << self.shift
+
+    def share(self, pid: int, name_vaddr: int, call: Callable[..., int]) -> None:
+        """Let process `pid` have it in its memory too, at `vaddr`; before anybody has written more than words of the first
+        page. `call` makes the process's system calls; at `name_vaddr` it has a name for the file.
+
+        It is a file of the process's own, that it makes, so that no rights but ours over the process are needed.
+        BoardError: it cannot be; nothing is left of it then.
+        """
+        number = _checked(call("memfd_create", name_vaddr, _MFD_CLOEXEC))
+        try:
+            with ProcDirectory(pid) as process:
+                descriptor = process.open(f"fd/{number}", os.O_RDWR)
+            try:
+                # By us: beyond its own limit of file sizes the process would get a signal.
+                os.ftruncate(descriptor, self.size)
+                flags = mmap.MAP_SHARED | _MAP_NORESERVE
+                vaddr = _checked(call("mmap", 0, self.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, number, 0))
+                os.pwrite(descriptor, self.memory[: mmap.PAGESIZE], 0)
+                remap(self.memory, descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        except OSError as error:
+            raise BoardError(error.errno, os.strerror(error.errno or 0)) from error
+        finally:
+            call("close", number)
+        self.vaddr, self._descriptor = vaddr, descriptor
+
+    def reserve(self, size: int) -> None:
+        """Have memory for the first `size` bytes of every stride of a processor that runs: a target must not find that
+        there is none. BoardError."""
+        end = min(-(-size // mmap.PAGESIZE) * mmap.PAGESIZE, 1 << self.shift)
+        if self._descriptor is None or end <= self._reserved:
+            return
+        try:
+            for processor in range(min(os.cpu_count() or 1, self.strides)):
+                start = (processor << self.shift) + self._reserved
+                os.posix_fallocate(self._descriptor, start, end - self._reserved)
+        except OSError as error:
+            raise BoardError(error.errno, os.strerror(error.errno or 0)) from error
+        self._reserved = end
+
+    def close(self) -> None:
+        """The file goes when nobody has it in memory any more."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def sum(self, offset: int) -> int:
         """A counter, over all strides."""
@@ -55,3 +127,9 @@ class Tap(NamedTuple):
 def possible_processors() -> int:
     """One more than the highest number that a processor can have on this machine."""
     return 1 + max(int(part.rpartition("-")[2]) for part in _POSSIBLE.read_text().strip().split(","))
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        raise BoardError(-result, os.strerror(-result))
+    return result

@@ -59,6 +59,7 @@ class Guard:
         self._areas = areas
         self._vaddr: int | None = None
         self._hopeless = False
+        self._prepared = False
 
     @property
     def vaddr(self) -> int | None:
@@ -68,7 +69,14 @@ class Guard:
     def forget(self) -> None:
         """After an exec nothing is left."""
         self._vaddr = None
-        self._hopeless = False
+        self._hopeless = self._prepared = False
+
+    def prepare(self) -> None:
+        """Before the first call of the target's, where no handler may be needed: calls heal, should the tracer be killed
+        in one."""
+        if self._vaddr is None and not self._prepared:
+            self._tell_stacks(read_mappings(self._pid))
+            self._prepared = True
 
     def make_room(self, sites: int) -> None:
         """Before `sites` more sites are inserted. A target in which no area can be had goes without a guard."""

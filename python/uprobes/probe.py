@@ -6,6 +6,7 @@ from array import array
 from typing import TYPE_CHECKING, overload
 
 from uprobe_core.abi import PLAN_ONE_STOP
+from uprobe_core.patch.sites import site_state
 from uprobe_core.x86.relocate import kind_name
 from uprobes.hit import Hit
 from uprobes.insn import Insn, decode
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from uprobes.hit import Registers
     from uprobes.place import Place
     from uprobes.refusal import Refusal
-    from uprobes.sites import SiteTable
+    from uprobes.sites import Insertion, SiteTable
 
     Callback = Callable[[Hit], object]
     Predicate = Callable[[Hit], bool]
@@ -31,9 +32,16 @@ class Site:
     not be probed (then it never counts), or is None.
     """
 
-    __slots__ = ("_number", "_table", "address", "module", "offset", "refusal", "symbol")
+    __slots__ = ("_number", "_table", "_why_not_jump", "address", "module", "offset", "refusal", "symbol")
 
-    def __init__(self, table: SiteTable, place: Place, number: int | None, refusal: Refusal | None) -> None:
+    def __init__(
+        self,
+        table: SiteTable,
+        place: Place,
+        number: int | None,
+        refusal: Refusal | None,
+        why_not_jump: Refusal | None = None,
+    ) -> None:
         """`number` is the engine's; None where it was refused."""
         self._table = table
         self._number = number
@@ -42,6 +50,7 @@ class Site:
         self.symbol = place.symbol
         self.offset = place.offset
         self.refusal = refusal
+        self._why_not_jump = why_not_jump
 
     @property
     def name(self) -> str:
@@ -62,21 +71,29 @@ class Site:
 
     @property
     def mode(self) -> str | None:
-        """``trap`` (one stop a hit) or ``step`` (two); None where it was refused."""
-        plan = self._plan
-        if plan is None:
+        """``jump`` (no stop), ``trap`` (one stop a hit) or ``step`` (two); None where it was refused."""
+        if self._number is None:
             return None
+        _, plan, state = self._table.tracer.site(self._number)[:3]
+        if state & site_state.SITE_JUMP:
+            return "jump"
         return "trap" if plan & PLAN_ONE_STOP else "step"
+
+    @property
+    def why_not_jump(self) -> Refusal | None:
+        """Why mode ``auto`` took stops for it; None where jumps serve it, or where stops were asked for."""
+        return None if self.mode == "jump" else self._why_not_jump
 
     @property
     def fixup(self) -> str | None:
         """In words: how a hit gets past the instruction."""
-        plan = self._plan
-        return None if plan is None else kind_name(plan)
-
-    @property
-    def _plan(self) -> int | None:
-        return None if self._number is None else int(self._table.tracer.site(self._number)[1])
+        if self._number is None:
+            return None
+        if self.mode == "jump" and (found := self._table.jumps.describe(self._number)) is not None:
+            window, length, trampoline, size = found
+            where = f"{length} bytes at {window:#x}"
+            return f"jump: {where} run in {size} bytes at {trampoline:#x}" if trampoline else f"jump: {where}"
+        return kind_name(int(self._table.tracer.site(self._number)[1]))
 
     def __repr__(self) -> str:
         """Name, address and what became of it."""
@@ -87,16 +104,13 @@ class Site:
 class Sites:
     """The sites of a probe, in order of address; made as they are asked for, since there may be a million."""
 
-    __slots__ = ("_numbers", "_places", "_refusals", "_table")
+    __slots__ = ("_numbers", "_places", "_refusals", "_table", "_why_not_jump")
 
-    def __init__(
-        self, table: SiteTable, places: Sequence[Place], numbers: array[int], refusals: dict[int, Refusal]
-    ) -> None:
-        """`numbers` are the engine's, one a place; `refusals` by index of those that have none."""
+    def __init__(self, table: SiteTable, places: Sequence[Place], insertion: Insertion) -> None:
+        """`insertion` is what became of the places."""
         self._table = table
         self._places = places
-        self._numbers = numbers
-        self._refusals = refusals
+        self._numbers, self._refusals, self._why_not_jump = insertion
 
     def __len__(self) -> int:
         """How many, refused ones included."""
@@ -113,7 +127,7 @@ class Sites:
         index = range(len(self))[index]
         refusal = self._refusals.get(index)
         number = None if refusal else self._numbers[index]
-        return Site(self._table, self._places[index], number, refusal)
+        return Site(self._table, self._places[index], number, refusal, self._why_not_jump.get(index))
 
     def by_number(self) -> dict[int, Site]:
         """Those that are not refused, by the engine's number."""
@@ -136,8 +150,7 @@ class Probe:
         table: SiteTable,
         spec: str,
         places: Sequence[Place],
-        numbers: array[int],
-        refusals: dict[int, Refusal],
+        insertion: Insertion,
         callback: Callback | None = None,
         predicate: Predicate | None = None,
         tap: Tap | None = None,
@@ -149,7 +162,8 @@ class Probe:
         `tap`: what is done at hits, too; `counts`: that is how this probe counts, not by its sites.
         """
         self.spec = spec
-        self.sites = Sites(table, places, numbers, refusals)
+        numbers, refusals, _ = insertion
+        self.sites = Sites(table, places, insertion)
         self._callback = callback
         self._predicate = predicate
         self.tap = tap

@@ -39,6 +39,8 @@ class Refusal(IntEnum):
     FAULTS = 27
     SYSTEM_CALL = 28
     SIGTRAP = 29
+    BUSY = 30
+    NO_BOARD = 31
 
     @property
     def sentence(self) -> str:
@@ -90,4 +92,9 @@ _WORDS: Final[dict[Refusal, tuple[str, str | None]]] = {
     Refusal.PAGE: ("the five bytes of a jump would reach into the next page", _TRAP),
     Refusal.FAULTS: ("an instruction among the five bytes may fault, and the program handles faults", _TRAP),
     Refusal.SYSTEM_CALL: ("a system call has to be made at its own address", _TRAP),
+    Refusal.BUSY: ("threads stand in the bytes that a jump would replace, or will return there", _TRAP),
+    Refusal.NO_BOARD: (
+        "the process cannot make the shared memory that its counts would be kept in",
+        "mode='trap'; what may forbid it: the limits of open files and address space, a seccomp filter",
+    ),
 }

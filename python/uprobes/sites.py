@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from array import array
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from uprobe_core.abi import SLOT_SIZE, probe_mode, rip_strategy
@@ -18,19 +19,26 @@ from uprobes.board import Tap
 from uprobes.errors import NoRoom
 from uprobes.guard import Guard, blocks_traps
 from uprobes.journal import Journal, create, told_as_journal
-from uprobes.process import stack_vaddr
+from uprobes.jumps import JumpTable
+from uprobes.places import Places
+from uprobes.process import mapping_at, read_image, read_mappings, stack_vaddr
 from uprobes.refusal import Refusal
-from uprobes.soundness import sound_places
+from uprobes.soundness import Stretch, sound_places
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from uprobe_core.x86.hitplan import HitPlan
     from uprobes.board import Board
     from uprobes.owner import Owner
-    from uprobes.places import Places
     from uprobes.probe import Probe
-    from uprobes.soundness import Stretch
 
-MODES = {"auto": probe_mode.MODE_AUTO, "step": probe_mode.MODE_STEP, "trap": probe_mode.MODE_TRAP}
+MODES = {
+    "auto": probe_mode.MODE_AUTO,
+    "jump": probe_mode.MODE_JUMP,
+    "trap": probe_mode.MODE_TRAP,
+    "step": probe_mode.MODE_STEP,
+}
 STRATEGIES = {
     "auto": rip_strategy.RIP_AUTO,
     "scratch": rip_strategy.RIP_SCRATCH,
@@ -43,10 +51,12 @@ REACH_NONE = -1
 
 
 class Insertion(NamedTuple):
-    """What became of places: the engine's site numbers, and why some have none (by index)."""
+    """What became of places: the engine's site numbers, and why some have none, and why others are served by stops
+    (both by index)."""
 
     numbers: array[int]
     refusals: dict[int, Refusal]
+    why_not_jump: dict[int, Refusal]
 
 
 class Needs(NamedTuple):
@@ -68,6 +78,7 @@ class SiteTable:
         """Nothing is inserted yet."""
         self.tracer = owner.tracer
         self.areas = Areas(owner.tracer, pid, seal=seal)
+        self.jumps = JumpTable(owner.tracer, self.areas, pid)
         self._guard = Guard(owner.tracer, pid, self.areas)
         self._journal: Journal | None = None
         self._owner = owner
@@ -80,23 +91,71 @@ class SiteTable:
 
     # ---- inserting
 
-    def insert(self, places: Places, mode: str, rip: str) -> Insertion:
-        """Insert sites at `places`; none is armed yet. NoRoom when there are no slots."""
-        return self._owner.call(lambda: self._insert(places, MODES[mode], STRATEGIES[rip]))
+    def insert(self, places: Places, mode: str, rip: str, *, stops: bool, tap: Tap | None = None) -> Insertion:
+        """Insert sites at `places`; none is armed yet. stops: a hit has to be looked at while its thread is stopped.
+        NoRoom when there are no slots."""
+        return self._owner.call(lambda: self._insert(places, MODES[mode], STRATEGIES[rip], stops=stops, tap=tap))
 
-    def _insert(self, places: Places, mode: int, strategy: int) -> Insertion:
+    def _insert(self, places: Places, mode: int, strategy: int, *, stops: bool, tap: Tap | None) -> Insertion:
         numbers = array("I", bytes(4 * len(places)))
         refusals: dict[int, Refusal] = {}
-        if mode == probe_mode.MODE_AUTO and blocks_traps(self._pid):
-            return Insertion(numbers, dict.fromkeys(range(len(places)), Refusal.SIGTRAP) | places.refusals)
+        why_not: dict[int, Refusal] = {}
+        may_jump = mode == probe_mode.MODE_JUMP or (
+            mode == probe_mode.MODE_AUTO and strategy == rip_strategy.RIP_AUTO and not stops
+        )
         self._keep_journal()
+        for stretch in sound_places(self._pid, places, refusals):
+            left = stretch
+            if may_jump:
+                self._guard.prepare()
+                served = self.jumps.insert(places, stretch, tap)
+                for index, number in served.numbers.items():
+                    numbers[index] = number
+                if mode == probe_mode.MODE_JUMP:
+                    refusals.update(served.refusals)
+                    continue
+                why_not.update(served.refusals)
+                left = stretch._replace(indices=[index for index in stretch.indices if index not in served.numbers])
+            if left.indices and mode == probe_mode.MODE_AUTO and blocks_traps(self._pid):
+                refusals.update(dict.fromkeys(left.indices, Refusal.SIGTRAP))
+            elif left.indices:
+                self._demote(places.vaddrs[index] for index in left.indices)
+                self._insert_traps(places, left, mode, strategy, numbers, refusals)
+        return Insertion(numbers, refusals, why_not)
+
+    def _insert_traps(
+        self, places: Places, stretch: Stretch, mode: int, strategy: int, numbers: array[int], refusals: dict[int, Refusal]
+    ) -> None:
         with told_as_journal(self._journal):
             # A stepped site takes up to four entries: itself, and three for threads in its slot.
-            self._guard.make_room(len(places) * (4 if mode == probe_mode.MODE_STEP else 1))
-        for stretch in sound_places(self._pid, places, refusals):
-            with told_as_journal(self._journal):
-                _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
-        return Insertion(numbers, refusals)
+            self._guard.make_room(len(stretch.indices) * (4 if mode == probe_mode.MODE_STEP else 1))
+            _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
+
+    def _demote(self, vaddrs: Iterable[int]) -> None:
+        """Sites are about to be served by stops: so are all others that share a window with one of them."""
+        windows, numbers = self.jumps.neighbours(vaddrs)
+        if windows:
+            self._plan_traps(windows, numbers)
+            self.jumps.demote(windows)
+
+    def _plan_traps(self, windows: array[int], numbers: array[int]) -> None:
+        """Get sites that jumps serve ready to be served by traps."""
+        self.jumps.set_leaving(windows, leaving=True)
+        vaddrs = sorted(self.tracer.site(number)[0] for number in numbers)
+        places = Places([], vaddrs, ())
+        refusals: dict[int, Refusal] = {}
+        every = array("I", bytes(4 * len(places)))
+        mappings = read_mappings(self._pid)
+        first = 0
+        while first < len(vaddrs):
+            mapping = mapping_at(mappings, vaddrs[first])
+            last = first + 1 if mapping is None else bisect_left(vaddrs, mapping.end)
+            if mapping is not None:
+                stretch = Stretch(mapping, read_image(self._pid, mapping), range(first, last))
+                self._insert_traps(
+                    places, stretch, probe_mode.MODE_AUTO, rip_strategy.RIP_AUTO, every, refusals
+                )
+            first = last
 
     # ---- what is done at hits
 
@@ -149,9 +208,17 @@ class SiteTable:
                     self.tracer.watch(number, True)
             if probe.tap is not None:
                 self._recorder.tie(probe.numbers, probe.tap.number)
+                if left := self.jumps.tie(probe.numbers, probe.tap):
+                    self._demote(self.tracer.site(number)[0] for number in left)
             self.tracer.arm(probe.numbers)
+            self._apply(probe.numbers)
 
         self._owner.call(work)
+
+    def _apply(self, numbers: array[int]) -> None:
+        """Bring windows to what is enabled; sites that a jump cannot serve after all are served by traps."""
+        if self.jumps.used and (failed := self.jumps.apply(numbers)):
+            self._demote(self.tracer.site(number)[0] for number in failed)
 
     def disarm(self, probe: Probe) -> None:
         """Take the patches back of sites that no other enabled probe has."""
@@ -162,6 +229,8 @@ class SiteTable:
             self.tracer.disarm(probe.numbers)
             if probe.tap is not None:
                 self._recorder.untie(probe.numbers, probe.tap.number)
+                self.jumps.untie(probe.numbers, probe.tap)
+            self._apply(probe.numbers)
             if probe.wants_stops:
                 for number in probe.numbers:
                     self._watchers[number].remove(probe)
@@ -198,6 +267,7 @@ class SiteTable:
         """In the owner thread, after an exec: the sites and areas went with the old program."""
         self.generation += 1
         self._watchers.clear()
+        self.jumps.forget()
         self.areas.forget()
         self._guard.forget()
         if self._journal is not None:
@@ -216,11 +286,16 @@ class SiteTable:
         with contextlib.suppress(OSError):
             unmap = self.areas.unmap_gadget
         self.tracer.leave(unmap)
+        self.jumps.forget()
         self.close_journal()
 
     def close_journal(self) -> None:
-        """Nothing of ours is left in the target, or the target is gone."""
-        if self._journal is not None:
+        """Nothing of ours is left in the target, or the target is gone; else the journal stays, for who comes next."""
+        if self._journal is None:
+            return
+        if self.tracer.unclean:
+            self._journal.close()
+        else:
             self._journal.remove()
 
 

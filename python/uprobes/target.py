@@ -253,12 +253,14 @@ class Target:
         """A probe with its sites, not yet enabled; `wishes` are for the Probe."""
         _require_choice("mode", mode, MODES)
         _require_choice("rip", rip, STRATEGIES)
+        if mode == "jump" and wishes.get("callback") is not None:
+            raise UprobeError("mode 'jump': a callback runs while the thread is stopped, and jumps stop nobody", hint="mode='auto'")
         wanted = [spec] if isinstance(spec, str | int | ProbeSpec) else list(spec)
         places = self._places(wanted)
-        insertion = self._sites.insert(places, mode, rip)
+        insertion = self._sites.insert(places, mode, rip, stops=wishes.get("callback") is not None, tap=wishes.get("tap"))
         if len(places) == 1 and insertion.refusals:
             raise _refused(places[0], insertion.refusals[0], self.pid)
-        probe = Probe(self._sites, _name(wanted), places, insertion.numbers, insertion.refusals, **wishes)
+        probe = Probe(self._sites, _name(wanted), places, insertion, **wishes)
         self._sites.adopt(probe)
         return probe
 
@@ -314,6 +316,7 @@ class Target:
         """The process ended by itself."""
         self._sites.close_journal()
         self.exit_code = -exit_signal if exit_signal else exit_code
+        self._sites.jumps.forget()
         self._at_entry.set()
         _live.discard(self)
 

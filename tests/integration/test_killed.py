@@ -20,7 +20,7 @@ time.sleep(100)
 ROUNDS = 8
 
 
-@pytest.mark.parametrize("mode", ["trap", "step"])
+@pytest.mark.parametrize("mode", ["jump", "trap", "step"])
 def test_the_target_survives_and_is_clean(victim, mode):
     chance = random.Random(7)  # noqa: S311
     spin = victim("spin")

@@ -8,7 +8,7 @@ from tests.process import executable_text
 FUNCTIONS = 10_000
 
 
-@pytest.mark.parametrize("mode", ["trap", "step"])
+@pytest.mark.parametrize("mode", ["auto", "trap", "step"])
 def test_ten_thousand_functions_are_counted_by_one_glob(victim, mode):
     plain = victim("many_functions")
     plain.order(1)

@@ -4,8 +4,8 @@ Only the thread that seized a task may call these for it. The raw system call is
 cannot tell a peeked -1 from an error, and because it needs no variadic casts.
 """
 
-from libc.errno cimport errno
-from libc.stdint cimport uint64_t
+from libc.errno cimport EINVAL, errno
+from libc.stdint cimport uint32_t, uint64_t
 from posix.types cimport pid_t
 
 from uprobe_core.abi cimport regs_t
@@ -56,6 +56,17 @@ cdef extern from "<signal.h>" nogil:
         int si_code
         void *si_addr
 
+cdef extern from *:
+    """
+    /* glibc before 2.34 does not name it. */
+    #define RSEQ_CONFIGURATION 0x420f
+    struct rseq_configuration { uint64_t pointer; uint32_t size, signature, flags, pad; };
+    """
+    const long PTRACE_GET_RSEQ_CONFIGURATION "RSEQ_CONFIGURATION"
+    ctypedef struct rseq_configuration_t "struct rseq_configuration":
+        uint64_t pointer
+        uint32_t size, signature, flags, pad
+
 cdef extern from "<elf.h>" nogil:
     const int NT_PRSTATUS
 
@@ -70,6 +81,7 @@ cdef enum:
     WORD_SS = 20       # the first of the segment registers and bases but cs
     WORD_GS_BASE = 22
     WORDS = 27
+    WORD_DEBUG = 106   # u_debugreg
 
 cdef inline long ptrace_call(long request, pid_t tid, unsigned long addr, unsigned long argument) noexcept nogil:
     if syscall(SYS_ptrace, request, <long>tid, addr, argument) < 0:
@@ -130,6 +142,23 @@ cdef inline long regs_change(pid_t tid, const regs_t *regs) noexcept nogil:
         if status == 0 and (<const uint64_t *>&before)[word] != (<const uint64_t *>regs)[word]:
             status = word_set(tid, word, (<const uint64_t *>regs)[word])
     return regs_set(tid, regs) if status == 0 else status
+
+# Where the task stops before it runs the instruction there (a debug register of its own); 0: nowhere.
+cdef inline long breakpoint_set(pid_t tid, uint64_t ip) noexcept nogil:
+    cdef long status = ptrace_call(PTRACE_POKEUSER, tid, (WORD_DEBUG + 7) * 8, 0)
+    if status == 0:
+        status = ptrace_call(PTRACE_POKEUSER, tid, WORD_DEBUG * 8, ip)
+    if status == 0 and ip:
+        status = ptrace_call(PTRACE_POKEUSER, tid, (WORD_DEBUG + 7) * 8, 1)
+    return status
+
+# struct rseq of the task: -errno (-EINVAL: none is registered).
+cdef inline long rseq_get(pid_t tid, rseq_configuration_t *configuration) noexcept nogil:
+    cdef long got = syscall(SYS_ptrace, <long>PTRACE_GET_RSEQ_CONFIGURATION, <long>tid, sizeof(rseq_configuration_t),
+                            configuration)
+    if got < 0:
+        return -errno
+    return 0 if configuration.pointer else -EINVAL
 
 cdef inline long event_message(pid_t tid, unsigned long *message) noexcept nogil:
     return ptrace_call(PTRACE_GETEVENTMSG, tid, 0, <unsigned long>message)

@@ -5,4 +5,5 @@ class site_state(IntEnum):
     SITE_ARMED = 2
     SITE_CALLBACK = 4
     SITE_STEP = 8
+    SITE_JUMP = 16
     SITE_TAPPED = 32

@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from uprobe_core.linux.journal cimport journal_t
 from uprobe_core.patch.arenas cimport arenas_t
+from uprobe_core.patch.jumps cimport jumps_t
 from uprobe_core.patch.sites cimport sites_t
 from uprobe_core.patch.traps cimport traps_t
 
@@ -16,6 +17,7 @@ ctypedef struct text_t:
     uint32_t decode_options  # of the target's mode and processor
     sites_t sites
     arenas_t arenas
+    jumps_t jumps            # the sites that are served without a stop
     traps_t traps            # where threads go that hit a site when no tracer is there any more
     journal_t *journal       # NULL: nothing is written down
     uint32_t *record_chunks  # of the journal: record i of chunk n is of site n * CHUNK_SITES + i
@@ -55,6 +57,9 @@ ctypedef struct image_t:
     uint64_t vaddr
     uint64_t size
     const uint8_t *bytes
+
+# The target's memory is now behind this descriptor.
+cdef void text_reopen(text_t *text, int mem_fd) noexcept nogil
 
 cdef int text_make(text_t *text, int mem_fd, uint32_t decode_options) noexcept nogil
 cdef void text_drop(text_t *text) noexcept nogil

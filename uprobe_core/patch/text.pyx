@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 from uprobe_core.abi cimport (
     FIX_IP, FIX_SCRATCH, FIX_SEGMENT, FLOW_JCC, FLOW_JMP, FLOW_LOOP, FLOW_NEXT, INSN_MAX, MODE_STEP, MODE_TRAP,
     PLACE_ANY, PLACE_BELOW, PLACE_NEAR, PLACE_NONE, PLAN_ONE_STOP, REFUSAL_CHANGED, REFUSAL_NONE,
-    REFUSAL_NOT_EXECUTABLE, REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE, RIP_AUTO, RIP_SCRATCH, RIP_SEGMENT, SLOT_SIZE,
+    REFUSAL_NOT_EXECUTABLE, REFUSAL_OCCUPIED, REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE, RIP_AUTO, RIP_SCRATCH, RIP_SEGMENT, SLOT_SIZE,
     WAY_BOOST, WAY_SKIP, insn_t, plan_t,
 )
 from uprobe_core.linux.journal cimport RECORD_PATCH, RECORD_STEP, journal_chunk_take, journal_entry_t, record_write
@@ -16,8 +16,10 @@ from uprobe_core.linux.memory cimport memory_read_some, memory_write
 from uprobe_core.patch.arenas cimport (
     arena_slot_put, arena_slot_take, arenas_drop, arenas_make, slot_at, slot_vaddr,
 )
+from uprobe_core.patch.jumps cimport jumps_drop, jumps_hide, window_is_taken
 from uprobe_core.patch.sites cimport (
-    CHUNK_COUNT, CHUNK_SHIFT, CHUNK_SITES, SITE_ARMED, SITE_LIVE, SITE_NONE, SITE_STEP, SLOT_NONE, site_add, site_at, site_find, site_t, sites_drop, sites_make,
+    CHUNK_COUNT, CHUNK_SHIFT, CHUNK_SITES, SITE_ARMED, SITE_JUMP, SITE_LIVE, SITE_NONE, SITE_STEP, SLOT_NONE, site_add,
+    site_at, site_find, site_t, sites_drop, sites_make,
 )
 from uprobe_core.patch.traps cimport traps_drop, traps_flush, traps_get, traps_set
 from uprobe_core.status cimport (
@@ -37,7 +39,7 @@ cdef enum:
     REACH = 0x7fff0000
 
 # One page of the target and the bytes after it, read once for all sites in it.
-ctypedef struct window_t:
+ctypedef struct page_t:
     uint64_t vaddr
     size_t size
     uint8_t bytes[PAGE + 16]
@@ -49,30 +51,36 @@ ctypedef struct run_t:
     uint8_t bytes[WRITE_BYTES]
 
 
+cdef void text_reopen(text_t *text, int mem_fd) noexcept nogil:
+    text.mem_fd = text.jumps.mem_fd = mem_fd
+
+
 cdef int text_make(text_t *text, int mem_fd, uint32_t decode_options) noexcept nogil:
     cdef int status
-    text.mem_fd = mem_fd
-    text.decode_options = decode_options
+    text_reopen(text, mem_fd)
+    text.decode_options = text.jumps.decode_options = decode_options
+    text.jumps.sites = &text.sites
     status = sites_make(&text.sites)
     return status if status < 0 else arenas_make(&text.arenas)
 
 
 cdef void text_drop(text_t *text) noexcept nogil:
     free(text.orphans)
+    jumps_drop(&text.jumps)
     free(text.record_chunks)
     traps_drop(&text.traps)
     sites_drop(&text.sites)
     arenas_drop(&text.arenas)
 
 
-cdef inline const uint8_t *window_at(const text_t *text, window_t *window, uint64_t vaddr, size_t *size) noexcept nogil:
+cdef inline const uint8_t *page_at(const text_t *text, page_t *cache, uint64_t vaddr, size_t *size) noexcept nogil:
     """The bytes at `vaddr`, up to 16 of them."""
     cdef uint64_t page = vaddr & ~<uint64_t>(PAGE - 1)
-    if window.vaddr != page or window.size == 0:
-        window.vaddr = page
-        window.size = memory_read_some(text.mem_fd, page, window.bytes, PAGE + 16)
-    size[0] = min(<size_t>16, window.size - (vaddr - page)) if window.size > vaddr - page else 0
-    return window.bytes + (vaddr - page)
+    if cache.vaddr != page or cache.size == 0:
+        cache.vaddr = page
+        cache.size = memory_read_some(text.mem_fd, page, cache.bytes, PAGE + 16)
+    size[0] = min(<size_t>16, cache.size - (vaddr - page)) if cache.size > vaddr - page else 0
+    return cache.bytes + (vaddr - page)
 
 
 cdef int run_flush(const text_t *text, run_t *run) noexcept nogil:
@@ -104,16 +112,22 @@ cdef inline bint plan_wants_slot(const plan_t *plan) noexcept nogil:
 
 
 cdef int insertion_plan(text_t *text, insertion_t *wish, int mode, int strategy, int near, const image_t *image,
-                        window_t *window, plan_t *plan) noexcept nogil:
+                        page_t *cache, plan_t *plan) noexcept nogil:
     """Decodes what is there and plans it; the bytes believed are the file's, and memory must agree with them."""
     cdef size_t size, known
-    cdef const uint8_t *code = window_at(text, window, wish.vaddr, &size)
-    cdef const uint8_t *memory = code
+    cdef const uint8_t *code = page_at(text, cache, wish.vaddr, &size)
+    cdef uint8_t memory[INSN_MAX + 1]
     cdef insn_t insn
     cdef int status
     if size == 0:
         wish.refusal = REFUSAL_NOT_EXECUTABLE
         return STATUS_REFUSED
+    if window_is_taken(&text.jumps, wish.vaddr):
+        wish.refusal = REFUSAL_OCCUPIED
+        return STATUS_REFUSED
+    memcpy(memory, code, size)
+    jumps_hide(&text.jumps, wish.vaddr, memory, size)
+    code = memory
     if image.vaddr <= wish.vaddr < image.vaddr + image.size:
         known = image.vaddr + image.size - wish.vaddr
         code = image.bytes + (wish.vaddr - image.vaddr)
@@ -213,7 +227,7 @@ cdef uint32_t text_reclaim(text_t *text, const uint64_t *ips, size_t count) noex
 
 cdef void site_fill(site_t *site, const plan_t *plan, uint32_t slot) noexcept nogil:
     site.plan = plan.kind
-    site.state = SITE_LIVE
+    site.state = SITE_LIVE | (site.state & SITE_JUMP)
     if not plan.kind & PLAN_ONE_STOP:
         site.state |= SITE_STEP
     memcpy(site.original, plan.original, INSN_MAX)
@@ -327,16 +341,16 @@ cdef int refuge_make(text_t *text, const site_t *site, const plan_t *plan, run_t
 
 
 cdef int insertion_make(text_t *text, insertion_t *wish, int mode, int strategy, int near, const image_t *image,
-                        window_t *window, run_t *run) noexcept nogil:
+                        page_t *cache, run_t *run) noexcept nogil:
     cdef plan_t plan
     cdef uint32_t number = site_find(&text.sites, wish.vaddr)
     cdef uint32_t slot = SLOT_NONE
     cdef int status
     wish.fresh = 0
-    if number != SITE_NONE and site_at(&text.sites, number).state & SITE_LIVE:
+    if number != SITE_NONE and site_at(&text.sites, number).state & (SITE_LIVE | SITE_JUMP) == SITE_LIVE:
         wish.site = number
         return STATUS_OK
-    status = insertion_plan(text, wish, mode, strategy, near, image, window, &plan)
+    status = insertion_plan(text, wish, mode, strategy, near, image, cache, &plan)
     if status:
         return status
     if number != SITE_NONE and site_at(&text.sites, number).slot != SLOT_NONE:
@@ -390,32 +404,32 @@ cdef void needs_add(slot_needs_t *needs, const insertion_t *wish) noexcept nogil
 
 cdef int text_insert(text_t *text, insertion_t *insertions, size_t count, int mode, int strategy, int near,
                      const image_t *image) noexcept nogil:
-    cdef window_t window
+    cdef page_t cache
     cdef run_t run
     cdef size_t i
     cdef int status = records_reserve(text, count)
-    window.size = 0
-    window.vaddr = 0
+    cache.size = 0
+    cache.vaddr = 0
     run.size = 0
     if status < 0:
         return status
     for i in range(count):
         insertions[i].refusal = REFUSAL_NONE
-        insertions[i].status = insertion_make(text, &insertions[i], mode, strategy, near, image, &window, &run)
+        insertions[i].status = insertion_make(text, &insertions[i], mode, strategy, near, image, &cache, &run)
     status = run_flush(text, &run)
     return status if status < 0 else traps_flush(&text.traps, text.mem_fd)
 
 
 cdef int patch_write(text_t *text, const uint32_t *sites, size_t count, bint arm, size_t *done) noexcept nogil:
     """One byte a site: int3 in, or the original's first byte back."""
-    cdef window_t window
+    cdef page_t cache
     cdef site_t *site
     cdef const uint8_t *there
     cdef uint8_t before, after
     cdef size_t i, size
     cdef int status, outcome = 0
-    window.size = 0
-    window.vaddr = 0
+    cache.size = 0
+    cache.vaddr = 0
     done[0] = 0
     for i in range(count):
         site = site_at(&text.sites, sites[i])
@@ -423,7 +437,7 @@ cdef int patch_write(text_t *text, const uint32_t *sites, size_t count, bint arm
             continue
         before = site.original[0] if arm else BREAKPOINT
         after = BREAKPOINT if arm else site.original[0]
-        there = window_at(text, &window, site.vaddr, &size)
+        there = page_at(text, &cache, site.vaddr, &size)
         if size == 0 or there[0] != before:
             # Somebody else wrote here, or the mapping is gone: what is there is not ours to overwrite.
             outcome = STATUS_CHANGED

@@ -12,6 +12,7 @@ from posix.unistd cimport close, read
 from uprobe_core.linux.memory cimport memory_read, memory_write
 from uprobe_core.linux.ptrace cimport ip_get, ip_set, syscall, task_cont, task_detach
 from uprobe_core.patch.arenas cimport slot_at
+from uprobe_core.patch.jumps cimport jumps_clean
 from uprobe_core.patch.sites cimport SITE_ARMED, SLOT_NONE, site_at, site_t
 from uprobe_core.trace.tasks cimport TASK_FOREIGN, task_add, task_t
 
@@ -69,6 +70,7 @@ cdef int child_clean(engine_t *engine, pid_t tid) noexcept nogil:
         site = site_at(&engine.text.sites, number)
         if site.state & SITE_ARMED and memory_read(mem_fd, site.vaddr, &there, 1) == 0 and there == BREAKPOINT:
             memory_write(mem_fd, site.vaddr, site.original, 1)
+    jumps_clean(&engine.text.jumps, mem_fd)
     close(mem_fd)
     return <int>task_detach(tid, 0)
 

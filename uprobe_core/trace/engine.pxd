@@ -24,6 +24,7 @@ ctypedef struct engine_t:
     pid_t pid
     bint ended
     bint adopted          # what is in the target was put there by a tracer that is dead
+    bint keeps            # leave lets jumps stand
     bint unclean          # the last leave had to let something of ours stay: a thread stood in it
     int exit_code
     int exit_signal

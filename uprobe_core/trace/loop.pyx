@@ -17,7 +17,7 @@ from uprobe_core.linux.wait cimport (
 )
 from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport (
-    SITE_ARMED, SITE_LIVE, SITE_NONE, SLOT_NONE, site_at, site_find, site_t,
+    SITE_ARMED, SITE_JUMP, SITE_LIVE, SITE_NONE, SLOT_NONE, site_at, site_find, site_t,
 )
 from uprobe_core.trace.children cimport child_settle
 from uprobe_core.trace.deferral cimport signal_can_wait, signal_catch_up, signal_give_back, signal_put_off
@@ -28,6 +28,7 @@ from uprobe_core.trace.restart cimport restart_deliver, restart_is_frame, restar
 from uprobe_core.trace.tasks cimport (
     TASK_DEFERRING, TASK_FOREIGN, TASK_RESTARTING, TASK_STEPPING, task_find, task_remove, tasks_keep,
 )
+from uprobe_core.trace.trampolines cimport in_trampoline, trampoline_signal
 
 cdef extern from "<signal.h>" nogil:
     const int SIGILL
@@ -67,7 +68,7 @@ cdef int task_exec(engine_t *engine, task_t *task) noexcept nogil:
         return <int>task_detach(tid, 0)
     for number in range(engine.text.sites.count):
         site = site_at(&engine.text.sites, number)
-        site.state &= ~<uint64_t>(SITE_LIVE | SITE_ARMED)
+        site.state &= ~<uint64_t>(SITE_LIVE | SITE_ARMED | SITE_JUMP)
         site.users = site.armers = 0
     # All other threads are gone, and the one that executed has the leader's tid now.
     tasks_keep(&engine.tasks, tid)
@@ -95,6 +96,9 @@ cdef int signal_deliver(engine_t *engine, task_t *task, int signal) noexcept nog
     cdef uint64_t ip = 0
     cdef long status
     cdef bint gap, faulted
+    if engine.text.jumps.areas.count and ip_get(task.tid, &ip) == 0 and in_trampoline(engine, ip):
+        status = trampoline_signal(engine, task, signal, ip, signal_is_fault(task.tid, signal))
+        return <int>(status if status < 0 else task_cont(task.tid, signal))
     if engine.text.arenas.count:
         status = ip_get(task.tid, &ip)
         gap = status == 0 and signal_is_of_gap(engine, task.tid, signal, ip)

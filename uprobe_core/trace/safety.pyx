@@ -72,7 +72,7 @@ def keep_journal(Tracer tracer, Journal journal, bytes path):
     if tracer.engine.journal_path == NULL:
         raise MemoryError("tracer: no memory for a path")
     tracer.journal = journal
-    tracer.engine.text.journal = &journal.journal
+    tracer.engine.text.journal = tracer.engine.text.jumps.journal = &journal.journal
 
 
 def set_stacks(Tracer tracer, uint64_t restorer_vaddr, const uint64_t[::1] stacks):

@@ -20,10 +20,14 @@ from uprobe_core.linux.memory cimport memory_read, memory_read_some, memory_writ
 from uprobe_core.linux.remote_call cimport gadget_t, remote_begin, remote_end, remote_syscall, remote_t
 from uprobe_core.linux.twin cimport twin_call, twin_is_lost, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
-from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes, sites_reserve
-from uprobe_core.patch.text cimport (
-    image_t, insertion_t, needs_add, needs_clear, slot_needs_t, text_arm, text_disarm, text_drop, text_insert, text_make, text_rewrite,
+from uprobe_core.patch.sites cimport (
+    SITE_CALLBACK, SITE_JUMP, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes, sites_reserve,
 )
+from uprobe_core.patch.text cimport (
+    image_t, insertion_t, needs_add, needs_clear, slot_needs_t, text_arm, text_disarm, text_drop, text_insert, text_make,
+    text_reopen, text_rewrite,
+)
+from uprobe_core.patch.windows cimport jump_hits
 from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
 from uprobe_core.patch.traps cimport traps_add_area, traps_drop
 from uprobe_core.trace.engine cimport (
@@ -231,7 +235,7 @@ cdef class Tracer:
         fd = os.open(f"/proc/{self.engine.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
         if self.engine.text.mem_fd >= 0:
             os.close(self.engine.text.mem_fd)
-        self.engine.text.mem_fd = fd
+        text_reopen(&self.engine.text, fd)
 
     def ring(self):
         """From any thread: make run() return BELL."""
@@ -338,7 +342,7 @@ cdef class Tracer:
                 site = site_at(&self.engine.text.sites, sites[i])
                 if not arm:
                     site.armers -= 1
-                if site.armers == 0:
+                if site.armers == 0 and not site.state & SITE_JUMP:
                     wanted[order.count] = sites[i]
                     order.count += 1
                 if arm:
@@ -370,7 +374,7 @@ cdef class Tracer:
             site = site_at(&self.engine.text.sites, sites[i])
             site.users -= 1
             if site.users == 0:
-                site.state &= ~<uint64_t>SITE_LIVE
+                site.state &= ~<uint64_t>(SITE_LIVE | SITE_JUMP)
                 dropped += 1
         return dropped
 
@@ -383,19 +387,19 @@ cdef class Tracer:
         """(vaddr, plan byte, state, hits, length, original, slot address or 0) of one site."""
         cdef site_t *site = site_at(&self.engine.text.sites, number)
         slot = 0 if site.slot == SLOT_NONE else slot_vaddr(&self.engine.text.arenas, site.slot)
-        return (site.vaddr, site.plan, site.state, site.hits, site.length,
+        return (site.vaddr, site.plan, site.state, self.hits(number), site.length,
                 PyBytes_FromStringAndSize(<char *>site.original, site.length), slot)
 
     def hits(self, uint32_t number):
         """The count of one site; any thread."""
-        return site_at(&self.engine.text.sites, number).hits
+        return site_at(&self.engine.text.sites, number).hits + jump_hits(&self.engine.text.jumps.windows, number)
 
     def hits_sum(self, const uint32_t[::1] sites):
         """The counts of many sites, summed; any thread."""
         cdef uint64_t total = 0
         cdef Py_ssize_t i
         for i in range(sites.shape[0]):
-            total += site_at(&self.engine.text.sites, sites[i]).hits
+            total += site_at(&self.engine.text.sites, sites[i]).hits + jump_hits(&self.engine.text.jumps.windows, sites[i])
         return total
 
     def watch(self, uint32_t number, bint callback):

@@ -22,6 +22,7 @@ from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, site_find
 from uprobe_core.patch.traps cimport TRAP_AREA_SIZE, traps_rewrite
 from uprobe_core.patch.text cimport text_disarm, text_reclaim
+from uprobe_core.patch.windows cimport LITERALS
 from uprobe_core.trace.calls cimport call_is_due, call_note, call_put_back, calls_set_alarm
 from uprobe_core.trace.deferral cimport signal_give_back
 from uprobe_core.trace.drain cimport areas_in_use
@@ -29,6 +30,7 @@ from uprobe_core.trace.engine cimport LOOP_ENDED, LOOP_EXEC, LOOP_NONE
 from uprobe_core.trace.guard cimport gadget_choose, guard_leave
 from uprobe_core.trace.hit cimport slot_leave, step_abort
 from uprobe_core.trace.loop cimport stop_is_hit_taken_back, stop_serve
+from uprobe_core.trace.repatch cimport windows_are_armed, windows_leave
 from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_HELD, TASK_KEPT, TASK_SPARED, TASK_STEPPING, task_add, task_find, task_t
 
 cdef extern from "<dirent.h>" nogil:
@@ -50,6 +52,10 @@ cdef enum:
     DRAIN_MS = 1000
     FILL_BYTES = 4096
     BREAKPOINT = 0xcc
+    MAPPINGS_MAX = 4096
+
+ctypedef struct mapping_t:
+    uint64_t vaddr, size
 
 
 cdef inline unsigned long seize_options() noexcept nogil:
@@ -344,6 +350,32 @@ cdef void arenas_empty(engine_t *engine) noexcept nogil:
             vaddr += FILL_BYTES
 
 
+cdef uint32_t mappings_to_go(engine_t *engine, bint jumps_gone, mapping_t *mappings) noexcept nogil:
+    """What can be unmapped: what is not sealed, and boards, if nobody comes to them again."""
+    cdef uint32_t i, count = 0
+    for i in range(engine.text.arenas.count):
+        if not engine.text.arenas.arenas[i].sealed and count < MAPPINGS_MAX:
+            mappings[count].vaddr = engine.text.arenas.arenas[i].vaddr
+            mappings[count].size = engine.text.arenas.arenas[i].size
+            count += 1
+    for i in range(engine.text.jumps.areas.count if jumps_gone else 0):
+        if not engine.text.jumps.areas.areas[i].sealed and count < MAPPINGS_MAX:
+            mappings[count].vaddr = engine.text.jumps.areas.areas[i].gate_vaddr
+            mappings[count].size = (engine.text.jumps.areas.areas[i].size + engine.text.jumps.areas.areas[i].vaddr
+                                    - engine.text.jumps.areas.areas[i].gate_vaddr)
+            count += 1
+    for i in range(LITERALS if jumps_gone else 0):
+        if engine.text.jumps.windows.shared[i].vaddr and count < MAPPINGS_MAX:
+            mappings[count].vaddr = engine.text.jumps.windows.shared[i].vaddr
+            mappings[count].size = engine.text.jumps.windows.shared[i].size
+            count += 1
+    if engine.text.traps.page_vaddr and not engine.text.traps.sealed and count < MAPPINGS_MAX:
+        mappings[count].vaddr = engine.text.traps.page_vaddr
+        mappings[count].size = TRAP_AREA_SIZE
+        count += 1
+    return count
+
+
 cdef pid_t caller_find(engine_t *engine) noexcept nogil:
     """A held task that can be asked for a call, or 0: one in a group stop would have to be woken for it."""
     cdef uint32_t i
@@ -378,34 +410,24 @@ cdef pid_t caller_wake(engine_t *engine) noexcept nogil:
     return caller_find(engine)
 
 
-cdef void arenas_unmap(engine_t *engine) noexcept nogil:
-    """Unmaps the arenas that are not sealed."""
+cdef void mappings_unmap(engine_t *engine, bint jumps_gone) noexcept nogil:
     cdef remote_t remote
     cdef gadget_t gadget
     cdef uint64_t arguments[6]
     cdef int64_t result
-    cdef uint32_t arena
+    cdef mapping_t mappings[MAPPINGS_MAX]
+    cdef uint32_t count = mappings_to_go(engine, jumps_gone, mappings)
+    cdef uint32_t mapping
     cdef pid_t tid
-    cdef bint any_open = False
     arguments[2] = arguments[3] = arguments[4] = arguments[5] = 0
-    for arena in range(engine.text.arenas.count):
-        any_open = any_open or not engine.text.arenas.arenas[arena].sealed
-    any_open = any_open or (engine.text.traps.page_vaddr != 0 and not engine.text.traps.sealed)
-    if not any_open:
-        return
-    tid = caller_wake(engine)
+    tid = caller_wake(engine) if count else 0
     if tid == 0:
         return
     gadget_choose(engine, tid, engine.unmap_gadget, &gadget)
     if remote_begin(&remote, engine.text.mem_fd, tid, &gadget) == 0:
-        for arena in range(engine.text.arenas.count):
-            arguments[0] = engine.text.arenas.arenas[arena].vaddr
-            arguments[1] = engine.text.arenas.arenas[arena].size
-            if not engine.text.arenas.arenas[arena].sealed:
-                remote_syscall(&remote, SYS_munmap, arguments, &result)
-        if engine.text.traps.page_vaddr and not engine.text.traps.sealed:
-            arguments[0] = engine.text.traps.page_vaddr
-            arguments[1] = TRAP_AREA_SIZE
+        for mapping in range(count):
+            arguments[0] = mappings[mapping].vaddr
+            arguments[1] = mappings[mapping].size
             remote_syscall(&remote, SYS_munmap, arguments, &result)
         remote_end(&remote, engine.pid)
 
@@ -424,13 +446,17 @@ cdef void tasks_spare(engine_t *engine) noexcept nogil:
 
 
 cdef void areas_leave(engine_t *engine, int status) noexcept nogil:
-    """No task is in an area any more, if `status` is 0."""
+    """No task is in a slot any more, if `status` is 0."""
+    cdef bint jumps_gone = False
+    if status == 0 and not engine.keeps:
+        jumps_gone = windows_leave(engine)
     engine.unclean = (status != 0
-                      or guard_leave(engine, caller_wake(engine) if engine.text.traps.installed else 0) != 0)
+                      or guard_leave(engine, caller_wake(engine) if engine.text.traps.installed else 0) != 0
+                      or (not engine.keeps and windows_are_armed(engine)))
     if not engine.unclean:
         arenas_empty(engine)
         if engine.unmap_gadget:
-            arenas_unmap(engine)
+            mappings_unmap(engine, jumps_gone)
 
 
 cdef void tasks_detach(engine_t *engine) noexcept nogil:
@@ -468,8 +494,9 @@ cdef int all_take_back(engine_t *engine) noexcept nogil:
     sites_disarm(engine)
     if engine.adopted:
         return adopted_take_back(engine)
-    # A tracer in the host's own thread is still there when the host believes that it has left.
-    if engine.twin.pid:
+    # A tracer in the host's own thread is still there when the host believes that it has left; and nobody may wake into
+    # bytes that are being replaced.
+    if engine.twin.pid and engine.text.jumps.areas.count == 0:
         tasks_spare(engine)
     status = world_stop(engine, LEAVE_MS)
     if engine.ended:
@@ -482,6 +509,6 @@ cdef int all_take_back(engine_t *engine) noexcept nogil:
 
 cdef int engine_leave(engine_t *engine) noexcept nogil:
     cdef int status = 0 if engine.ended else all_take_back(engine)
-    if engine.journal_path != NULL and status == 0 and not engine.adopted:
+    if engine.journal_path != NULL and status == 0 and not engine.adopted and not engine.unclean and not engine.keeps:
         unlink(engine.journal_path)
     return status

@@ -25,6 +25,9 @@ cdef int plan_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int mod
 # does the same without the tracer.
 cdef int plan_place(plan_t *plan, uint64_t ip, uint64_t slot_ip) noexcept nogil
 
+# Fills in the displacement of a copy that will run at `copy_ip`. STATUS_OK, or STATUS_NO_ROOM: out of reach.
+cdef int copy_place(plan_t *plan, uint64_t copy_ip) noexcept nogil
+
 # The Python face of a plan.
 cdef class Plan:
     cdef plan_t plan

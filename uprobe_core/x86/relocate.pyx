@@ -84,6 +84,7 @@ from uprobe_core.abi cimport (
     WAY_JCC,
     WAY_JMP,
     WAY_JMP_INDIRECT,
+    WAY_JUMP,
     WAY_LEA,
     WAY_LEAVE,
     WAY_LOOP,
@@ -437,6 +438,7 @@ _WAY_NAMES = {
     WAY_LEAVE: "emulate: leave",
     WAY_IN_PLACE: "step in place",
     WAY_POPF: "emulate: popf",
+    WAY_JUMP: "jump: in a trampoline",
 }
 _FIXUP_NAMES = (
     (FIX_IP, "fix ip"),

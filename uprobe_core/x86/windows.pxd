@@ -16,7 +16,7 @@ cdef enum:
 
 # Bits of `rules`: what else the target asks for.
 cdef enum window_rule:
-    WINDOW_FAULT_FIRST = 1  # it handles SIGSEGV, SIGBUS or SIGFPE: what may fault begins its window
+    WINDOW_FAULT_FIRST = 1  # it handles SIGSEGV, SIGBUS or SIGFPE: what may fault begins its window, in five bytes or more
     WINDOW_SINGLE = 2       # others save and restore its addresses (Go): a window is one instruction
 
 # For each of `count` sites (addresses of the text; rising ones are cheapest): the start of its window, the window's

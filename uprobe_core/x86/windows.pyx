@@ -223,6 +223,11 @@ cdef void run_cut(const text_t *text, uint32_t options, uint32_t rules, segment_
             remainder_cut(text, options, segment, previous, begin, index, not single and not faults, refusal)
             begin = previous = index
             faults = False
+        if fault_first and segment.part[index] & PART_FAULTS and segment.length[index] < WINDOW_MIN:
+            # A handler that knows the instruction may go on right behind it; there must not be a part of our jump.
+            window_set(segment, index, index + 1, 0, REFUSAL_FAULTS)
+            begin = previous = index + 1
+            continue
         faults = faults or (fault_first and segment.part[index] & PART_FAULTS)
         if span(segment, begin, index + 1) >= WINDOW_MIN:
             window_set(segment, begin, index + 1, span(segment, begin, index + 1), REFUSAL_NONE)

@@ -11,7 +11,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 PID_END: Final = 1 << 22
 """The kernel gives no higher numbers (PID_MAX_LIMIT)."""
-MODES: Final = ("auto", "trap", "step")
+MODES: Final = ("auto", "jump", "trap", "step")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, nothing else.")
 mode_option = click.option(

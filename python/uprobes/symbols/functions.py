@@ -162,6 +162,12 @@ class FunctionIndex:
         starts, ends = array("Q", (start for start, _ in inside)), array("Q", (min(end, _TOP) for _, end in inside))
         return starts, ends, array("Q", accumulate(ends, max))
 
+    @cached_property
+    def cold(self) -> frozenset[int]:
+        """Where parts start that a compiler has moved out of a function: they are jumped to, and never called."""
+        found = chain.from_iterable(table.functions(_COLD.search) for table in self._tables)
+        return frozenset(symbol.vaddr for symbol in found)
+
     def _find(self, name: str) -> Iterator[Symbol]:
         return chain.from_iterable(table.find(name) for table in self._tables)
 

@@ -91,13 +91,20 @@ def test_no_window_crosses_a_page():
     assert windows(text, 7) == [(7, 6)]
 
 
-def test_what_may_fault_comes_first_if_faults_are_handled():
-    # xor eax,eax; mov rcx,[rdi]; mov edx,5; mov rdx,[rsi]; ret
-    text = text_of("31c0 488b0f ba05000000 488b16 c3")
-    assert windows(text, 0, 2, 5, 10) == [(0, 5), (0, 5), (5, 9), (5, 9)]
-    assert windows(text, 0, 2, 5, 10, fault_first=True) == [
-        refusal.REFUSAL_FAULTS, (2, 8), (2, 8), refusal.REFUSAL_FAULTS
+def test_what_may_fault_comes_first_and_alone_if_faults_are_handled():
+    # xor eax,eax; mov rcx,[rdi+256]; mov edx,5; mov rdx,[rsi]; ret
+    text = text_of("31c0 488b8f00010000 ba05000000 488b16 c3")
+    assert windows(text, 0, 2, 9, 14) == [(0, 9), (0, 9), (9, 9), (9, 9)]
+    assert windows(text, 0, 2, 9, 14, fault_first=True) == [
+        refusal.REFUSAL_FAULTS, (2, 7), (9, 5), refusal.REFUSAL_FAULTS
     ]
+
+
+def test_a_handler_may_go_on_right_behind_a_short_instruction():
+    # mov rcx,[rdi]; mov edx,5; ret
+    text = text_of("488b0f ba05000000 c3")
+    assert windows(text, 0, 3) == [(0, 9), (0, 9)]
+    assert windows(text, 0, 3, fault_first=True) == [refusal.REFUSAL_FAULTS, (3, 6)]
 
 
 def test_dead_code_is_not_padding():

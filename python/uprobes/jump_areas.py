@@ -1,0 +1,103 @@
+"""Areas of trampolines: near the module whose code leads there, a gate page and the code behind it.
+
+The gate page has the addresses of the boards. A fork's child gets an empty one, so that it runs the same code and counts
+nothing. All methods run in the owner thread.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import TYPE_CHECKING, Final
+
+from uprobe_core.linux.journal import area_kind
+from uprobes.areas import REACH
+from uprobes.errors import NoRoom
+from uprobes.mapping import PAGE
+from uprobes.process import find_hole, read_mappings
+
+if TYPE_CHECKING:
+    from uprobe_core.trace.jumps import Jumps
+    from uprobe_core.trace.tracer import Tracer
+    from uprobes.areas import Areas
+
+NAME: Final = b"uprobes\0"
+HEADER: Final = (b"\x0f\x05\xc3uprobes jumps\0" + NAME).ljust(64, b"\xcc")
+"""At the start of the code: a `syscall` of our own, what it is, and the name for boards."""
+NAME_OFFSET: Final = HEADER.index(NAME + b"\xcc")
+SMALLEST: Final = 1 << 16
+_MADV_WIPEONFORK: Final = 18
+_MAP_FIXED_NOREPLACE: Final = 0x100000
+_BREAKPOINT: Final = b"\xcc"
+
+
+class JumpAreas:
+    """The areas of one target."""
+
+    def __init__(self, tracer: Tracer, jumps: Jumps, areas: Areas, pid: int) -> None:
+        """Nothing is mapped yet. `areas` makes the target's system calls."""
+        self._tracer = tracer
+        self._jumps = jumps
+        self._areas = areas
+        self._pid = pid
+        self._looked = False
+
+    @property
+    def name_vaddr(self) -> int:
+        """Where the target has the name for boards; only after an area was made."""
+        return int(self._jumps.areas()[0][1]) + NAME_OFFSET
+
+    def forget(self) -> None:
+        """After an exec there are none."""
+        self._looked = False
+
+    def require(self, low: int, high: int, size: int) -> None:
+        """Have an area that reaches all of [low, high), with `size` bytes free. NoRoom."""
+        self._reuse()
+        for _, vaddr, length, free in self._jumps.areas():
+            if free >= size and vaddr + length <= low + REACH and high <= vaddr + REACH:
+                return
+        self.make(low, high, size)
+
+    def make(self, low: int, high: int, size: int) -> None:
+        """A new area that reaches all of [low, high). NoRoom, with nothing left mapped."""
+        size = PAGE + max(SMALLEST, -(-size // PAGE) * PAGE)
+        hole = find_hole(read_mappings(self._pid), size, near=(max(0, high - REACH), low + REACH))
+        if hole is None:
+            raise NoRoom(size, near=(low, high))
+        call = self._areas.system_call
+        rights, flags = mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED_NOREPLACE
+        gate = call("mmap", hole, size, rights, flags, -1, 0)
+        if gate < 0:
+            raise NoRoom(size, near=(low, high))
+        # A child that counted into our numbers would be worse than no area at all.
+        if call("mprotect", gate, PAGE, mmap.PROT_READ) or call("madvise", gate, PAGE, _MADV_WIPEONFORK):
+            call("munmap", gate, size)
+            raise NoRoom(size, fact=f"process {self._pid} cannot keep a page from its children", hint="mode='trap'")
+        self._tracer.write(gate + PAGE, HEADER.ljust(size - PAGE, _BREAKPOINT))
+        sealed = self._areas.seal(gate, size)
+        self._areas.journal_area(gate, size, area_kind.AREA_JUMPS, sealed=sealed)
+        self._adopt(gate, size, sealed=sealed)
+
+    def _adopt(self, gate: int, size: int, *, sealed: bool) -> None:
+        self._jumps.add_area(gate, gate + PAGE, size - PAGE, sealed)
+        self._jumps.keep(gate + PAGE, len(HEADER))
+        self._areas.offer_gadget(gate + PAGE)
+
+    def _reuse(self) -> None:
+        """Take up the areas that an earlier attach has left, empty but for what may still be run."""
+        if self._looked:
+            return
+        self._looked = True
+        mappings = read_mappings(self._pid)
+        for gate, code in zip(mappings, mappings[1:], strict=False):
+            if gate.rights != "r--p" or gate.size != PAGE or gate.name or gate.end != code.start:
+                continue
+            if code.rights != "r-xp" or code.name:
+                continue
+            content = self._tracer.read_some(code.start, code.size)
+            if not content.startswith(HEADER):
+                continue
+            self._adopt(gate.start, PAGE + code.size, sealed=True)
+            for start in range(0, len(content), 32):
+                if content[start : start + 32].strip(_BREAKPOINT):
+                    self._jumps.keep(code.start + start, 32)

@@ -1,0 +1,1 @@
+"""Exchanging what is behind a mapping of ours: see remap.pyi for what Python sees."""

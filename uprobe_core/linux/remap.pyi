@@ -1,0 +1,3 @@
+from mmap import mmap
+
+def remap(memory: mmap, descriptor: int) -> None: ...
