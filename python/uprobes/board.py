@@ -55,8 +55,8 @@ class Board:
         return self.strides << self.shift
 
     def share(self, pid: int, name_vaddr: int, call: Callable[..., int]) -> None:
-        """Let process `pid` have it in its memory too, at `vaddr`; before anybody has written more than words of the first
-        page. `call` makes the process's system calls; at `name_vaddr` it has a name for the file.
+        """Let process `pid` have it in its memory too, at `vaddr`; before anybody has written more than words of the
+        first page. `call` makes the process's system calls; at `name_vaddr` it has a name for the file.
 
         It is a file of the process's own, that it makes, so that no rights but ours over the process are needed.
         BoardError: it cannot be; nothing is left of it then.

@@ -124,7 +124,13 @@ class SiteTable:
         return Insertion(numbers, refusals, why_not)
 
     def _insert_traps(
-        self, places: Places, stretch: Stretch, mode: int, strategy: int, numbers: array[int], refusals: dict[int, Refusal]
+        self,
+        places: Places,
+        stretch: Stretch,
+        mode: int,
+        strategy: int,
+        numbers: array[int],
+        refusals: dict[int, Refusal],
     ) -> None:
         with told_as_journal(self._journal):
             # A stepped site takes up to four entries: itself, and three for threads in its slot.

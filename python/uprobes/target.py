@@ -254,10 +254,13 @@ class Target:
         _require_choice("mode", mode, MODES)
         _require_choice("rip", rip, STRATEGIES)
         if mode == "jump" and wishes.get("callback") is not None:
-            raise UprobeError("mode 'jump': a callback runs while the thread is stopped, and jumps stop nobody", hint="mode='auto'")
+            raise UprobeError(
+                "mode 'jump': a callback runs while the thread is stopped, and jumps stop nobody", hint="mode='auto'"
+            )
         wanted = [spec] if isinstance(spec, str | int | ProbeSpec) else list(spec)
         places = self._places(wanted)
-        insertion = self._sites.insert(places, mode, rip, stops=wishes.get("callback") is not None, tap=wishes.get("tap"))
+        stops = wishes.get("callback") is not None
+        insertion = self._sites.insert(places, mode, rip, stops=stops, tap=wishes.get("tap"))
         if len(places) == 1 and insertion.refusals:
             raise _refused(places[0], insertion.refusals[0], self.pid)
         probe = Probe(self._sites, _name(wanted), places, insertion, **wishes)
