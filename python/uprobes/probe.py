@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, overload
 
-from uprobe_core.abi import PLAN_ONE_STOP
+from uprobe_core.abi import PLAN_ONE_STOP, plan_way
 from uprobe_core.patch.sites import site_state
 from uprobe_core.x86.relocate import kind_name
 from uprobes.hit import Hit
@@ -75,7 +75,8 @@ class Site:
         if self._number is None:
             return None
         _, plan, state = self._table.tracer.site(self._number)[:3]
-        if state & site_state.SITE_JUMP:
+        # A detach takes the window from the site, but not the plan.
+        if state & site_state.SITE_JUMP or plan == PLAN_ONE_STOP | plan_way.WAY_JUMP:
             return "jump"
         return "trap" if plan & PLAN_ONE_STOP else "step"
 
