@@ -12,7 +12,7 @@ from uprobes.hit import Hit
 from uprobes.insn import Insn, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from uprobe_core.trace.tracer import Tracer
     from uprobes.board import Tap
@@ -190,6 +190,19 @@ class Probe:
             return self._counted
         return self._counted + self._table.tracer.hits_sum(self.numbers) - self._since
 
+    def counted_at(self, numbers: Iterable[int]) -> int:
+        """What has to be subtracted from the counts of these of its sites, while it is enabled, to get its own.
+
+        Exact while they count: they are not read.
+        """
+        rest = array("I", sorted(set(self.numbers).difference(numbers)))
+        return self._since - self._counted - self._table.tracer.hits_sum(rest)
+
+    @property
+    def may_stay(self) -> bool:
+        """Whether it counts, and needs nobody to do so."""
+        return self._enabled and self._callback is None and self.tap is None
+
     @property
     def lost(self) -> int:
         """Hits that happened and could not be counted or reported. Counting in ``trap`` and ``step`` loses none."""
@@ -200,11 +213,14 @@ class Probe:
         """Whether it counts."""
         return self._enabled
 
-    def enable(self) -> None:
-        """Write the patches; hits count from now on. No thread is stopped for it."""
+    def enable(self, counted: int | None = None) -> None:
+        """Write the patches; hits count from now on. All threads stop for a moment where jumps serve sites.
+
+        counted: all that its sites have counted so far, but for so many, counts too.
+        """
         if not self._enabled:
             # Before arming: a hit between the two would be missed otherwise.
-            self._since = self._table.tracer.hits_sum(self.numbers)
+            self._since = self._table.tracer.hits_sum(self.numbers) if counted is None else counted
             self._table.arm(self)
             self._enabled = True
 

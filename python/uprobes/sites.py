@@ -26,7 +26,7 @@ from uprobes.refusal import Refusal
 from uprobes.soundness import Stretch, sound_places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from uprobe_core.x86.hitplan import HitPlan
     from uprobes.board import Board
@@ -279,9 +279,22 @@ class SiteTable:
             return bytes(self.tracer.read_some(vaddr, 15))
         return bytes(self.tracer.site(number)[5])
 
-    def leave(self) -> None:
-        """In the owner thread: take everything back and let go of the target."""
+    def take_journal(self, journal: Journal) -> None:
+        """In the owner thread: go on with the journal of probes that were kept."""
+        keep_journal(self.tracer, journal.records, os.fsencode(journal.path))
+        self.areas.keep_journal(journal.records)
+        self._journal = journal
+
+    def leave(self, describe: Callable[[], object] | None = None) -> None:
+        """In the owner thread: take everything back and let go of the target. describe: jumps stay, and what it returns is
+        laid beside the journal for who comes next."""
         unmap = 0
+        if describe is not None and self._journal is not None and (description := describe()) is not None:
+            self._journal.describe(description)
+            self._journal.records.kept = True
+            self.tracer.leave(0, keep=True)
+            self._journal.close()
+            return
         # A target that cannot be asked any more keeps the areas; nothing runs there.
         with contextlib.suppress(OSError):
             unmap = self.areas.unmap_gadget

@@ -19,13 +19,13 @@ from uprobes.board import Board
 from uprobes.boundaries import enclosing_instruction, function_instructions, neighbours
 from uprobes.errors import ProbeRefused, TracerLost, UprobeError
 from uprobes.hit import Memory, Registers
-from uprobes.journal import find_dead
+from uprobes.keeping import adopt, describe, take_kept
 from uprobes.owner import Owner
 from uprobes.permission import explain_refusal, require_traceable, tracer_apart
 from uprobes.places import Places
 from uprobes.probe import Probe
 from uprobes.process import entry_vaddr
-from uprobes.recovery import recover, undo
+from uprobes.recovery import undo
 from uprobes.refusal import Refusal
 from uprobes.resolve import resolve
 from uprobes.sites import MODES, STRATEGIES, SiteTable
@@ -60,18 +60,23 @@ class Target:
         self._at_entry = threading.Event()
         self._owner = Owner(pid, self)
         self._sites = SiteTable(self._owner, pid, seal=seal)
+        self.probes: list[Probe] = []
+        """Every probe that was made here, and those that an earlier ``detach(keep=True)`` has left."""
 
     # ---- life
 
     def _start(self) -> None:
         require_traceable(self.pid)
-        if find_dead(self.pid) is not None:
-            recover(self.pid)
+        kept = take_kept(self.pid)
         try:
             self._owner.start_tracing(apart=tracer_apart())
         except OSError as error:
+            if kept is not None:
+                kept.close()
             raise explain_refusal(self.pid, error) from error
         _live.add(self)
+        if kept is not None:
+            self.probes += self._owner.call(lambda: adopt(self._sites, self.pid, kept))
 
     @property
     def alive(self) -> bool:
@@ -110,10 +115,21 @@ class Target:
         self._owner.ended.wait(timeout)
         self._raise_failure()
 
-    def detach(self) -> None:
-        """Put all text back, byte for byte, and let go. Nothing of ours runs in the process any more."""
+    def detach(self, *, keep: bool = False) -> None:
+        """Put all text back, byte for byte, and let go. Nothing of ours runs in the process any more.
+
+        keep: enabled probes that count stay, where jumps serve their sites: they go on counting with nobody attached, and
+        the next ``attach()`` finds them in ``probes``. Everything else is taken back; what is recorded or timed ends.
+        """
         self.resume() if self.alive else None
-        self._owner.close(self._sites.leave)
+        if keep and self.alive:
+            staying = [probe for probe in self.probes if probe.may_stay]
+            for probe in self.probes:
+                if not probe.may_stay:
+                    probe.disable()
+            self._owner.close(lambda: self._sites.leave(lambda: describe(self._sites, staying) if staying else None))
+        else:
+            self._owner.close(self._sites.leave)
         _live.discard(self)
 
     def _raise_failure(self) -> None:
@@ -262,6 +278,7 @@ class Target:
             raise _refused(places[0], insertion.refusals[0], self.pid)
         probe = Probe(self._sites, _name(wanted), places, insertion, **wishes)
         self._sites.adopt(probe)
+        self.probes.append(probe)
         return probe
 
     def _places(self, wanted: Sequence[str | ProbeSpec | int]) -> Places:
