@@ -22,6 +22,7 @@ COUNTERS_SHIFT: Final = 21
 
 _WORD = 8
 _MAP_NORESERVE = 0x4000  # the module has no name for it
+_MAP_FIXED = 0x10
 _MFD_CLOEXEC = 1
 _POSSIBLE = Path("/sys/devices/system/cpu/possible")
 
@@ -93,7 +94,7 @@ class Board:
 
     def put(self, number: int, descriptor: int, vaddr: int, call: Callable[..., int]) -> None:
         """Let the target have such a file at `vaddr`, in the place of what is there. BoardError."""
-        flags = mmap.MAP_SHARED | mmap.MAP_FIXED | _MAP_NORESERVE
+        flags = mmap.MAP_SHARED | _MAP_FIXED | _MAP_NORESERVE
         _checked(call("mmap", vaddr, self.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, number, 0))
         self._show(descriptor, vaddr)
 

@@ -82,7 +82,9 @@ class Site:
     @property
     def why_not_jump(self) -> Refusal | None:
         """Why mode ``auto`` took stops for it; None where jumps serve it, or where stops were asked for."""
-        return None if self.mode == "jump" else self._why_not_jump
+        if self._number is None or self.mode == "jump":
+            return None
+        return self._why_not_jump or self._table.why_demoted(self._number)
 
     @property
     def fixup(self) -> str | None:
@@ -128,6 +130,11 @@ class Sites:
         refusal = self._refusals.get(index)
         number = None if refusal else self._numbers[index]
         return Site(self._table, self._places[index], number, refusal, self._why_not_jump.get(index))
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """Where they are."""
+        return self._places
 
     def by_number(self) -> dict[int, Site]:
         """Those that are not refused, by the engine's number."""
@@ -177,6 +184,8 @@ class Probe:
         self.generation = table.generation
         """Of the table when the sites were inserted."""
         self._enabled = False
+        self.removed = False
+        """Whether it was done away with."""
         self._counted = 0
         self._since = 0
         self._index = {number: index for index, number in enumerate(numbers)} if self.wants_stops else {}
@@ -249,7 +258,9 @@ class Probe:
     def remove(self) -> None:
         """Disable it and forget its sites."""
         self.disable()
-        self._table.forget(self)
+        if not self.removed:
+            self.removed = True
+            self._table.forget(self)
 
     def __repr__(self) -> str:
         """Specification, number of sites and hits."""

@@ -60,8 +60,7 @@ class Target:
         self._at_entry = threading.Event()
         self._owner = Owner(pid, self)
         self._sites = SiteTable(self._owner, pid, seal=seal)
-        self.probes: list[Probe] = []
-        """Every probe that was made here, and those that an earlier ``detach(keep=True)`` has left."""
+        self._probes: list[Probe] = []
 
     # ---- life
 
@@ -76,7 +75,7 @@ class Target:
             raise explain_refusal(self.pid, error) from error
         _live.add(self)
         if kept is not None:
-            self.probes += self._owner.call(lambda: adopt(self._sites, self.pid, kept))
+            self._probes += self._owner.call(lambda: adopt(self._sites, self.pid, kept))
 
     @property
     def alive(self) -> bool:
@@ -94,6 +93,12 @@ class Target:
         from uprobes.process import read_modules
 
         return read_modules(self.pid)
+
+    @property
+    def probes(self) -> list[Probe]:
+        """Its probes that were not removed: those made here, and those that an earlier ``detach(keep=True)`` has left."""
+        self._probes = [probe for probe in self._probes if not probe.removed]
+        return list(self._probes)
 
     @property
     def memory(self) -> Memory:
@@ -260,8 +265,16 @@ class Target:
             probe = self._insert(spec, mode, rip, tap=tap, counts=True)
         else:
             probe = self._insert(spec, mode, rip, callback=callback, predicate=predicate)
-        probe.enable()
+        self._enable(probe, mode)
         return probe
+
+    def _enable(self, probe: Probe, mode: str) -> None:
+        """Enable it; ProbeRefused where its only site cannot be served as `mode` says after all."""
+        probe.enable()
+        if mode == "jump" and len(probe.sites) == 1 and (why := probe.sites[0].why_not_jump) is not None:
+            place = probe.sites.places[0]
+            probe.remove()
+            raise _refused(place, why, self.pid)
 
     def _insert(
         self, spec: str | ProbeSpec | int | Iterable[str | ProbeSpec | int], mode: str, rip: str, **wishes: Any
@@ -278,7 +291,7 @@ class Target:
             raise _refused(places[0], insertion.refusals[0], self.pid)
         probe = Probe(self._sites, _name(wanted), places, insertion, **wishes)
         self._sites.adopt(probe)
-        self.probes.append(probe)
+        self._probes.append(probe)
         return probe
 
     def _places(self, wanted: Sequence[str | ProbeSpec | int]) -> Places:
