@@ -57,8 +57,8 @@ class Board:
         return self.strides << self.shift
 
     def share(self, pid: int, name_vaddr: int, call: Callable[..., int]) -> None:
-        """Let process `pid` have it in its memory too, at `vaddr`; before anybody has written more than words of the first
-        page. `call` makes the process's system calls; at `name_vaddr` it has a name for the file.
+        """Let process `pid` have it in its memory too, at `vaddr`; before anybody has written more than words of the
+        first page. `call` makes the process's system calls; at `name_vaddr` it has a name for the file.
 
         It is a file of the process's own, that it makes, so that no rights but ours over the process are needed.
         BoardError: it cannot be; nothing is left of it then.
@@ -79,8 +79,8 @@ class Board:
             raise BoardError(error.errno, os.strerror(error.errno or 0)) from error
 
     def make_file(self, pid: int, name_vaddr: int, call: Callable[..., int]) -> tuple[int, int]:
-        """Have process `pid` make a file for it: the number of its descriptor there, which the caller has to have closed,
-        and a descriptor of ours. OSError."""
+        """Have process `pid` make a file for it: the number of its descriptor there, which the caller has closed, and
+        a descriptor of ours. OSError."""
         number = _checked(call("memfd_create", name_vaddr, _MFD_CLOEXEC))
         try:
             with ProcDirectory(pid) as process:
@@ -99,7 +99,7 @@ class Board:
         self._show(descriptor, vaddr)
 
     def take(self, pid: int, vaddr: int) -> bool:
-        """Share the board that process `pid` has at `vaddr` already; whether we may: it needs CAP_CHECKPOINT_RESTORE."""
+        """Share the board that process `pid` has at `vaddr` already; whether we may (CAP_CHECKPOINT_RESTORE)."""
         name = f"map_files/{vaddr:x}-{vaddr + self.size:x}"
         with ProcDirectory(pid) as process:
             try:

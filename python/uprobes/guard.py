@@ -72,8 +72,8 @@ class Guard:
         self._hopeless = self._prepared = False
 
     def prepare(self) -> None:
-        """Before the first call of the target's, where no handler may be needed: calls heal, should the tracer be killed
-        in one."""
+        """Before the first call of the target's, where no handler may be needed: calls heal, should the tracer be
+        killed in one."""
         if self._vaddr is None and not self._prepared:
             self._tell_stacks(read_mappings(self._pid))
             self._prepared = True

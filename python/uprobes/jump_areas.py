@@ -1,12 +1,13 @@
 """Areas of trampolines: near the module whose code leads there, a gate page and the code behind it.
 
-The gate page has the addresses of the boards. A fork's child gets an empty one, so that it runs the same code and counts
-nothing. All methods run in the owner thread.
+The gate page has the addresses of the boards. A fork's child gets an empty one, so that it runs the same code and
+counts nothing. All methods run in the owner thread.
 """
 
 from __future__ import annotations
 
 import mmap
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from uprobe_core.linux.journal import area_kind
@@ -109,7 +110,7 @@ class JumpAreas:
             return
         self._looked = True
         mappings = read_mappings(self._pid)
-        for gate, code in zip(mappings, mappings[1:], strict=False):
+        for gate, code in pairwise(mappings):
             if gate.rights != "r--p" or gate.size != PAGE or gate.name or gate.end != code.start:
                 continue
             if code.rights != "r-xp" or code.name:

@@ -172,8 +172,8 @@ class JumpTable:
     # ---- what is done beside counting
 
     def tie(self, numbers: array[int], tap: Tap) -> array[int]:
-        """From now on hits of these sites, where jumps serve them, do what the tap says too. Sites that jumps serve, but
-        cannot so any more, are returned."""
+        """From now on hits of these sites, where jumps serve them, do what the tap says too. Sites that jumps
+        serve, but cannot so any more, are returned."""
         jumped = self._jumps.served(numbers)
         return jumped if tap.board.vaddr is None else self._jumps.tie(jumped, tap.plan, tap.board.literal)
 
@@ -185,8 +185,8 @@ class JumpTable:
     # ---- enabling
 
     def apply(self, numbers: array[int]) -> array[int]:
-        """Bring the text to what is enabled of these sites, and of others in their windows. The sites that a jump cannot
-        serve after all: threads keep coming back into the bytes, or somebody else has changed them."""
+        """Bring the text to what is enabled of these sites, and of others in their windows. Returned are sites that
+        a jump cannot serve after all: threads keep coming back into the bytes, or somebody else has changed them."""
         windows = self._jumps.windows_of(numbers)
         left, failed = windows, array("I")
         for attempt in range(TRIES):
@@ -247,7 +247,7 @@ class JumpTable:
         }
 
     def adopt(self, described: dict[str, Any], agrees: Callable[[int, bytes], bool]) -> dict[int, int]:
-        """Take up what describe_kept() told of; the sites' numbers by the old ones. Left out is what is not so any more:
+        """Take up what describe_kept() told of; the sites' numbers by the old ones. Left out is what has changed:
         `agrees` tells whether the mapped file has some bytes at an address. JournalError."""
         for gate, size in described["areas"]:
             self._jump_areas.adopt(gate, size)

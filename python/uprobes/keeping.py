@@ -36,13 +36,15 @@ def describe(table: SiteTable, probes: Iterable[Probe]) -> dict[str, Any]:
     kept = [(probe, [number for number in probe.numbers if number in known]) for probe in probes]
     described["version"] = VERSION
     described["probes"] = [
-        {"spec": probe.spec, "sites": numbers, "counted": probe.counted_at(numbers)} for probe, numbers in kept if numbers
+        {"spec": probe.spec, "sites": numbers, "counted": probe.counted_at(numbers)}
+        for probe, numbers in kept
+        if numbers
     ]
     return described
 
 
 def take_kept(pid: int) -> Journal | None:
-    """The journal of probes that were kept in process `pid`; None: there are none. What a dead tracer has left otherwise
+    """The journal of probes that were kept in process `pid`; None: there are none. What else a dead tracer has left
     is taken back. AlreadyTraced, JournalError."""
     found = find_dead(pid)
     if found is None:

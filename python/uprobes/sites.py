@@ -125,7 +125,13 @@ class SiteTable:
         return Insertion(numbers, refusals, why_not)
 
     def _insert_traps(
-        self, places: Places, stretch: Stretch, mode: int, strategy: int, numbers: array[int], refusals: dict[int, Refusal]
+        self,
+        places: Places,
+        stretch: Stretch,
+        mode: int,
+        strategy: int,
+        numbers: array[int],
+        refusals: dict[int, Refusal],
     ) -> None:
         with told_as_journal(self._journal):
             # A stepped site takes up to four entries: itself, and three for threads in its slot.
@@ -293,8 +299,8 @@ class SiteTable:
         self._journal = journal
 
     def leave(self, describe: Callable[[], object] | None = None) -> None:
-        """In the owner thread: take everything back and let go of the target. describe: jumps stay, and what it returns is
-        laid beside the journal for who comes next."""
+        """In the owner thread: take everything back and let go of the target. describe: jumps stay, and what it
+        returns is laid beside the journal for who comes next."""
         unmap = 0
         if describe is not None and self._journal is not None and (description := describe()) is not None:
             self._journal.describe(description)

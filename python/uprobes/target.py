@@ -96,7 +96,7 @@ class Target:
 
     @property
     def probes(self) -> list[Probe]:
-        """Its probes that were not removed: those made here, and those that an earlier ``detach(keep=True)`` has left."""
+        """Its probes that were not removed: those made here, and those that ``detach(keep=True)`` has left before."""
         self._probes = [probe for probe in self._probes if not probe.removed]
         return list(self._probes)
 
@@ -123,8 +123,8 @@ class Target:
     def detach(self, *, keep: bool = False) -> None:
         """Put all text back, byte for byte, and let go. Nothing of ours runs in the process any more.
 
-        keep: enabled probes that count stay, where jumps serve their sites: they go on counting with nobody attached, and
-        the next ``attach()`` finds them in ``probes``. Everything else is taken back; what is recorded or timed ends.
+        keep: enabled probes that count stay, where jumps serve their sites: they go on with nobody attached, and the
+        next ``attach()`` finds them in ``probes``. Everything else is taken back; what is recorded or timed ends.
         """
         self.resume() if self.alive else None
         if keep and self.alive:
@@ -283,10 +283,12 @@ class Target:
         _require_choice("mode", mode, MODES)
         _require_choice("rip", rip, STRATEGIES)
         if mode == "jump" and wishes.get("callback") is not None:
-            raise UprobeError("mode 'jump': a callback runs while the thread is stopped, and jumps stop nobody", hint="mode='auto'")
+            fact = "a callback runs while the thread is stopped, and jumps stop nobody"
+            raise UprobeError(f"mode 'jump': {fact}", hint="mode='auto'")
         wanted = [spec] if isinstance(spec, str | int | ProbeSpec) else list(spec)
         places = self._places(wanted)
-        insertion = self._sites.insert(places, mode, rip, stops=wishes.get("callback") is not None, tap=wishes.get("tap"))
+        stops = wishes.get("callback") is not None
+        insertion = self._sites.insert(places, mode, rip, stops=stops, tap=wishes.get("tap"))
         if len(places) == 1 and insertion.refusals:
             raise _refused(places[0], insertion.refusals[0], self.pid)
         probe = Probe(self._sites, _name(wanted), places, insertion, **wishes)
