@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from functools import cache
@@ -21,6 +22,7 @@ COUNTERS_SHIFT: Final = 21
 
 _WORD = 8
 _MAP_NORESERVE = 0x4000  # the module has no name for it
+_MAP_FIXED = 0x10
 _MFD_CLOEXEC = 1
 _POSSIBLE = Path("/sys/devices/system/cpu/possible")
 
@@ -61,24 +63,57 @@ class Board:
         It is a file of the process's own, that it makes, so that no rights but ours over the process are needed.
         BoardError: it cannot be; nothing is left of it then.
         """
+        try:
+            number, descriptor = self.make_file(pid, name_vaddr, call)
+            try:
+                flags = mmap.MAP_SHARED | _MAP_NORESERVE
+                vaddr = _checked(call("mmap", 0, self.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, number, 0))
+                os.pwrite(descriptor, self.memory[: mmap.PAGESIZE], 0)
+                self._show(descriptor, vaddr)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            finally:
+                call("close", number)
+        except OSError as error:
+            raise BoardError(error.errno, os.strerror(error.errno or 0)) from error
+
+    def make_file(self, pid: int, name_vaddr: int, call: Callable[..., int]) -> tuple[int, int]:
+        """Have process `pid` make a file for it: the number of its descriptor there, which the caller has closed, and
+        a descriptor of ours. OSError."""
         number = _checked(call("memfd_create", name_vaddr, _MFD_CLOEXEC))
         try:
             with ProcDirectory(pid) as process:
                 descriptor = process.open(f"fd/{number}", os.O_RDWR)
-            try:
-                # By us: beyond its own limit of file sizes the process would get a signal.
-                os.ftruncate(descriptor, self.size)
-                flags = mmap.MAP_SHARED | _MAP_NORESERVE
-                vaddr = _checked(call("mmap", 0, self.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, number, 0))
-                os.pwrite(descriptor, self.memory[: mmap.PAGESIZE], 0)
-                remap(self.memory, descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
-        except OSError as error:
-            raise BoardError(error.errno, os.strerror(error.errno or 0)) from error
-        finally:
+            # By us: beyond its own limit of file sizes the process would get a signal.
+            os.ftruncate(descriptor, self.size)
+        except BaseException:
             call("close", number)
+            raise
+        return number, descriptor
+
+    def put(self, number: int, descriptor: int, vaddr: int, call: Callable[..., int]) -> None:
+        """Let the target have such a file at `vaddr`, in the place of what is there. BoardError."""
+        flags = mmap.MAP_SHARED | _MAP_FIXED | _MAP_NORESERVE
+        _checked(call("mmap", vaddr, self.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, number, 0))
+        self._show(descriptor, vaddr)
+
+    def take(self, pid: int, vaddr: int) -> bool:
+        """Share the board that process `pid` has at `vaddr` already; whether we may (CAP_CHECKPOINT_RESTORE)."""
+        name = f"map_files/{vaddr:x}-{vaddr + self.size:x}"
+        with ProcDirectory(pid) as process:
+            try:
+                # Not any file that a process has put there.
+                if not process.link(name).startswith("/memfd:uprobes"):
+                    raise BoardError(errno.ENXIO, os.strerror(errno.ENXIO))
+                descriptor = process.open(name, os.O_RDWR)
+            except PermissionError:
+                return False
+        self._show(descriptor, vaddr)
+        return True
+
+    def _show(self, descriptor: int, vaddr: int) -> None:
+        remap(self.memory, descriptor)
         self.vaddr, self._descriptor = vaddr, descriptor
 
     def reserve(self, size: int) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from uprobe_core.linux.journal import area_kind
 from uprobes.areas import REACH
-from uprobes.errors import NoRoom
+from uprobes.errors import NoRoom, RemoteCallFailed
 from uprobes.mapping import PAGE
-from uprobes.process import find_hole, read_mappings
+from uprobes.process import find_hole, mapping_at, read_mappings
 
 if TYPE_CHECKING:
     from uprobe_core.trace.jumps import Jumps
@@ -26,6 +26,8 @@ HEADER: Final = (b"\x0f\x05\xc3uprobes jumps\0" + NAME).ljust(64, b"\xcc")
 """At the start of the code: a `syscall` of our own, what it is, and the name for boards."""
 NAME_OFFSET: Final = HEADER.index(NAME + b"\xcc")
 SMALLEST: Final = 1 << 16
+UNIT: Final = 32
+"""Bytes in which the core gives room out."""
 _MADV_WIPEONFORK: Final = 18
 _MAP_FIXED_NOREPLACE: Final = 0x100000
 _BREAKPOINT: Final = b"\xcc"
@@ -79,6 +81,24 @@ class JumpAreas:
         self._areas.journal_area(gate, size, area_kind.AREA_JUMPS, sealed=sealed)
         self._adopt(gate, size, sealed=sealed)
 
+    def adopt(self, gate: int, size: int) -> None:
+        """Take up an area that an earlier tracer has left with jumps to it. JournalError: it is not there any more."""
+        mappings = read_mappings(self._pid)
+        first, second = mapping_at(mappings, gate), mapping_at(mappings, gate + PAGE)
+        sound = first is not None and second is not None and first.rights == "r--p" and second.rights == "r-xp"
+        if not sound or self._tracer.read_some(gate + PAGE, len(HEADER)) != HEADER:
+            raise RemoteCallFailed(self._pid, f"the area at {gate:#x}", hint=f"uprobes recover -p {self._pid}")
+        self._looked = True
+        self._adopt(gate, size, sealed=True)
+        self._keep_used(gate + PAGE, size - PAGE)
+
+    def _keep_used(self, vaddr: int, size: int) -> None:
+        """Nothing is given out of an area where something is already."""
+        content = self._tracer.read_some(vaddr, size)
+        for start in range(0, len(content), UNIT):
+            if content[start : start + UNIT].strip(_BREAKPOINT):
+                self._jumps.keep(vaddr + start, UNIT)
+
     def _adopt(self, gate: int, size: int, *, sealed: bool) -> None:
         self._jumps.add_area(gate, gate + PAGE, size - PAGE, sealed)
         self._jumps.keep(gate + PAGE, len(HEADER))
@@ -95,10 +115,7 @@ class JumpAreas:
                 continue
             if code.rights != "r-xp" or code.name:
                 continue
-            content = self._tracer.read_some(code.start, code.size)
-            if not content.startswith(HEADER):
+            if self._tracer.read_some(code.start, len(HEADER)) != HEADER:
                 continue
             self._adopt(gate.start, PAGE + code.size, sealed=True)
-            for start in range(0, len(content), 32):
-                if content[start : start + 32].strip(_BREAKPOINT):
-                    self._jumps.keep(code.start + start, 32)
+            self._keep_used(code.start, code.size)

@@ -10,7 +10,7 @@ import os
 import time
 from array import array
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from uprobe_core.linux.journal import area_kind
 from uprobe_core.trace.jumps import Jumps
@@ -23,7 +23,7 @@ from uprobes.refusal import Refusal
 from uprobes.windows import module_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from uprobe_core.trace.tracer import Tracer
     from uprobes.areas import Areas
@@ -41,6 +41,7 @@ LITERALS: Final = 512
 TRIES: Final = 3
 """How often a window is tried into which a thread will return."""
 PAUSE: Final = 0.002
+STOP_MS: Final = 2000
 _FAULTS: Final = 1 << 10 | 1 << 6 | 1 << 7
 """SIGSEGV, SIGBUS and SIGFPE in a signal set."""
 
@@ -58,6 +59,7 @@ class JumpTable:
     def __init__(self, tracer: Tracer, areas: Areas, pid: int) -> None:
         """Nothing is made before the first site is inserted."""
         self._pid = pid
+        self._tracer = tracer
         self._jumps = Jumps(tracer)
         self._areas = areas
         self._jump_areas = JumpAreas(tracer, self._jumps, areas, pid)
@@ -170,8 +172,8 @@ class JumpTable:
     # ---- what is done beside counting
 
     def tie(self, numbers: array[int], tap: Tap) -> array[int]:
-        """From now on hits of these sites, where jumps serve them, do what the tap says too. Sites that jumps serve,
-        but cannot so any more, are returned."""
+        """From now on hits of these sites, where jumps serve them, do what the tap says too. Sites that jumps
+        serve, but cannot so any more, are returned."""
         jumped = self._jumps.served(numbers)
         return jumped if tap.board.vaddr is None else self._jumps.tie(jumped, tap.plan, tap.board.literal)
 
@@ -183,8 +185,8 @@ class JumpTable:
     # ---- enabling
 
     def apply(self, numbers: array[int]) -> array[int]:
-        """Bring the text to what is enabled of these sites, and of others in their windows. The sites that a jump
-        cannot serve after all: threads keep coming back into the bytes, or somebody else has changed them."""
+        """Bring the text to what is enabled of these sites, and of others in their windows. Returned are sites that
+        a jump cannot serve after all: threads keep coming back into the bytes, or somebody else has changed them."""
         windows = self._jumps.windows_of(numbers)
         left, failed = windows, array("I")
         for attempt in range(TRIES):
@@ -217,6 +219,87 @@ class JumpTable:
     def demote(self, windows: array[int]) -> None:
         """Their sites, planned for it, are served by traps from now on, all at once."""
         self._jumps.demote(windows)
+
+    # ---- staying without a tracer
+
+    def describe_kept(self) -> dict[str, Any]:
+        """Areas, board, windows and the sites that they serve, for adopt()."""
+        board = self._board
+        numbers = self._jumps.sites_served()
+        sites = []
+        for number in numbers:
+            vaddr, _, _, _, length, _, _ = self._tracer.site(number)
+            sites.append((number, vaddr, length, *self._jumps.cell(number)))
+        return {
+            "areas": [(gate, vaddr + size - gate) for gate, vaddr, size, _ in self._jumps.areas()],
+            "board": None
+            if board is None
+            else {
+                "vaddr": board.vaddr,
+                "shift": board.shift,
+                "strides": board.strides,
+                "used": self._jumps.cells_used * CELL,
+            },
+            "windows": [
+                (vaddr, original.hex(), trampoline, size) for vaddr, original, trampoline, size in self._jumps.windows()
+            ],
+            "sites": sites,
+        }
+
+    def adopt(self, described: dict[str, Any], agrees: Callable[[int, bytes], bool]) -> dict[int, int]:
+        """Take up what describe_kept() told of; the sites' numbers by the old ones. Left out is what has changed:
+        `agrees` tells whether the mapped file has some bytes at an address. JournalError."""
+        for gate, size in described["areas"]:
+            self._jump_areas.adopt(gate, size)
+        self._take_board(described["board"])
+        extents = [(module, _extent(module)) for module in read_modules(self._pid)]
+        windows: list[tuple[int, int, int]] = []
+        for vaddr, original, trampoline, size in described["windows"]:
+            within = next((extent for module, extent in extents if vaddr in module), None)
+            content = bytes.fromhex(original)
+            if within is None or not agrees(vaddr, content):
+                continue
+            number = self._jumps.adopt_window(vaddr, content, trampoline, size, *within)
+            if number is not None:
+                windows.append((vaddr, vaddr + len(content), number))
+        windows.sort()
+        numbers = {}
+        for old, vaddr, length, cell, hits in described["sites"]:
+            place = bisect_right(windows, (vaddr, 1 << 64, 0)) - 1
+            if place >= 0 and vaddr + length <= windows[place][1]:
+                numbers[old] = self._jumps.adopt_site(windows[place][2], vaddr, length, cell, hits)
+        return numbers
+
+    def _take_board(self, described: dict[str, int] | None) -> None:
+        offset, signature, tid_offset = self._jumps.rseq() or (None, 0, 0)
+        if described is None:
+            return
+        board = Board(described["shift"])
+        if board.strides != described["strides"]:
+            raise BoardError(errno.EINVAL, "made for a machine with other processors")
+        if not board.take(self._pid, described["vaddr"]):
+            self._replace_board(board, described["vaddr"], described["used"])
+        self._boards.append(board)
+        self._jumps.share(board.literal, described["vaddr"], board.size)
+        self._jumps.set_board(
+            board.memory, board.strides, board.shift, offset, signature, _has_rdpid(), tid_offset
+        )
+        self._board = board
+        self._jumps.open_gates()
+
+    def _replace_board(self, board: Board, vaddr: int, used: int) -> None:
+        """Put a file that we can open in the place of one that we cannot, with the same in it, while nobody counts."""
+        number, descriptor = board.make_file(self._pid, self._jump_areas.name_vaddr, self._areas.system_call)
+        try:
+            self._tracer.stop_world(STOP_MS)
+            try:
+                for start in range(0, board.size, 1 << board.shift):
+                    os.pwrite(descriptor, self._tracer.read(vaddr + start, used), start)
+                board.put(number, descriptor, vaddr, self._areas.system_call)
+            finally:
+                self._tracer.resume_world()
+        finally:
+            self._areas.system_call("close", number)
 
     # ---- the end
 

@@ -12,7 +12,7 @@ from uprobes.hit import Hit
 from uprobes.insn import Insn, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from uprobe_core.trace.tracer import Tracer
     from uprobes.board import Tap
@@ -83,7 +83,9 @@ class Site:
     @property
     def why_not_jump(self) -> Refusal | None:
         """Why mode ``auto`` took stops for it; None where jumps serve it, or where stops were asked for."""
-        return None if self.mode == "jump" else self._why_not_jump
+        if self._number is None or self.mode == "jump":
+            return None
+        return self._why_not_jump or self._table.why_demoted(self._number)
 
     @property
     def fixup(self) -> str | None:
@@ -129,6 +131,11 @@ class Sites:
         refusal = self._refusals.get(index)
         number = None if refusal else self._numbers[index]
         return Site(self._table, self._places[index], number, refusal, self._why_not_jump.get(index))
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """Where they are."""
+        return self._places
 
     def by_number(self) -> dict[int, Site]:
         """Those that are not refused, by the engine's number."""
@@ -178,6 +185,8 @@ class Probe:
         self.generation = table.generation
         """Of the table when the sites were inserted."""
         self._enabled = False
+        self.removed = False
+        """Whether it was done away with."""
         self._counted = 0
         self._since = 0
         self._index = {number: index for index, number in enumerate(numbers)} if self.wants_stops else {}
@@ -191,6 +200,19 @@ class Probe:
             return self._counted
         return self._counted + self._table.tracer.hits_sum(self.numbers) - self._since
 
+    def counted_at(self, numbers: Iterable[int]) -> int:
+        """What has to be subtracted from the counts of these of its sites, while it is enabled, to get its own.
+
+        Exact while they count: they are not read.
+        """
+        rest = array("I", sorted(set(self.numbers).difference(numbers)))
+        return self._since - self._counted - self._table.tracer.hits_sum(rest)
+
+    @property
+    def may_stay(self) -> bool:
+        """Whether it counts, and needs nobody to do so."""
+        return self._enabled and self._callback is None and self.tap is None
+
     @property
     def lost(self) -> int:
         """Hits that happened and could not be counted or reported. Counting in ``trap`` and ``step`` loses none."""
@@ -201,11 +223,14 @@ class Probe:
         """Whether it counts."""
         return self._enabled
 
-    def enable(self) -> None:
-        """Write the patches; hits count from now on. No thread is stopped for it."""
+    def enable(self, counted: int | None = None) -> None:
+        """Write the patches; hits count from now on. All threads stop for a moment where jumps serve sites.
+
+        counted: all that its sites have counted so far, but for so many, counts too.
+        """
         if not self._enabled:
             # Before arming: a hit between the two would be missed otherwise.
-            self._since = self._table.tracer.hits_sum(self.numbers)
+            self._since = self._table.tracer.hits_sum(self.numbers) if counted is None else counted
             self._table.arm(self)
             self._enabled = True
 
@@ -234,7 +259,9 @@ class Probe:
     def remove(self) -> None:
         """Disable it and forget its sites."""
         self.disable()
-        self._table.forget(self)
+        if not self.removed:
+            self.removed = True
+            self._table.forget(self)
 
     def __repr__(self) -> str:
         """Specification, number of sites and hits."""

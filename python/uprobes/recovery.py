@@ -19,7 +19,7 @@ from uprobes.areas import HEADER
 from uprobes.errors import AlreadyTraced, TargetGone
 from uprobes.guard import NAME, NAME_OFF
 from uprobes.journal import Found, find, take
-from uprobes.mapping import mapping_at
+from uprobes.mapping import PAGE, mapping_at
 from uprobes.permission import explain_refusal, tracer_apart
 from uprobes.process import read_image, read_mappings, stack_vaddr, start_time
 
@@ -76,7 +76,7 @@ def undo(journal: Journal) -> Recovery:
     records = journal.records
     recovery = Recovery(records.pid)
     try:
-        recovery.gone = not _is_in_place(records)
+        recovery.gone = not is_in_place(records)
     except TargetGone:
         recovery.gone = True
     if not recovery.gone:
@@ -95,7 +95,7 @@ def _is_same(found: Found) -> bool:
     return False
 
 
-def _is_in_place(records: Records) -> bool:
+def is_in_place(records: Records) -> bool:
     """Whether the process is the one that the journal speaks of, and still runs the same program."""
     return start_time(records.pid) == records.start_time and stack_vaddr(records.pid) == records.stack_vaddr
 
@@ -139,6 +139,10 @@ def _undo(records: Records, recovery: Recovery) -> None:
 def _adopt_areas(tracer: Tracer, records: Records, mappings: Sequence[Mapping], recovery: Recovery) -> None:
     for vaddr, size, kind, sealed in records.areas():
         mapping = mapping_at(mappings, vaddr)
+        if kind == area_kind.AREA_JUMPS and mapping is not None and mapping.rights == "r--p" and not mapping.name:
+            # Nothing is counted any more; a child's gate page is as empty.
+            tracer.write(vaddr, bytes(PAGE))
+            recovery.areas += 1
         if kind == area_kind.AREA_BOARD or mapping is None or mapping.rights != "r-xp" or mapping.name:
             continue
         if mapping.end < vaddr + size:

@@ -26,7 +26,7 @@ from uprobes.refusal import Refusal
 from uprobes.soundness import Stretch, sound_places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from uprobe_core.x86.hitplan import HitPlan
     from uprobes.board import Board
@@ -85,6 +85,7 @@ class SiteTable:
         self._recorder = Recorder(owner.tracer)
         self._pid = pid
         self._watchers: dict[int, list[Probe]] = {}
+        self._demoted: dict[int, Refusal] = {}
         self._dropped = 0
         self.generation = 0
         """Counts the programs that the target has executed: sites belong to one of them."""
@@ -119,7 +120,7 @@ class SiteTable:
             if left.indices and mode == probe_mode.MODE_AUTO and blocks_traps(self._pid):
                 refusals.update(dict.fromkeys(left.indices, Refusal.SIGTRAP))
             elif left.indices:
-                self._demote(places.vaddrs[index] for index in left.indices)
+                self._demote((places.vaddrs[index] for index in left.indices), Refusal.OCCUPIED)
                 self._insert_traps(places, left, mode, strategy, numbers, refusals)
         return Insertion(numbers, refusals, why_not)
 
@@ -137,10 +138,11 @@ class SiteTable:
             self._guard.make_room(len(stretch.indices) * (4 if mode == probe_mode.MODE_STEP else 1))
             _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
 
-    def _demote(self, vaddrs: Iterable[int]) -> None:
+    def _demote(self, vaddrs: Iterable[int], why: Refusal) -> None:
         """Sites are about to be served by stops: so are all others that share a window with one of them."""
         windows, numbers = self.jumps.neighbours(vaddrs)
         if windows:
+            self._demoted.update(dict.fromkeys(numbers, why))
             self._plan_traps(windows, numbers)
             self.jumps.demote(windows)
 
@@ -215,7 +217,7 @@ class SiteTable:
             if probe.tap is not None:
                 self._recorder.tie(probe.numbers, probe.tap.number)
                 if left := self.jumps.tie(probe.numbers, probe.tap):
-                    self._demote(self.tracer.site(number)[0] for number in left)
+                    self._demote((self.tracer.site(number)[0] for number in left), Refusal.MODE)
             self.tracer.arm(probe.numbers)
             self._apply(probe.numbers)
 
@@ -224,7 +226,11 @@ class SiteTable:
     def _apply(self, numbers: array[int]) -> None:
         """Bring windows to what is enabled; sites that a jump cannot serve after all are served by traps."""
         if self.jumps.used and (failed := self.jumps.apply(numbers)):
-            self._demote(self.tracer.site(number)[0] for number in failed)
+            self._demote((self.tracer.site(number)[0] for number in failed), Refusal.BUSY)
+
+    def why_demoted(self, number: int) -> Refusal | None:
+        """Why a site that jumps served is served by stops now; None: they never did."""
+        return self._demoted.get(number)
 
     def disarm(self, probe: Probe) -> None:
         """Take the patches back of sites that no other enabled probe has."""
@@ -273,6 +279,7 @@ class SiteTable:
         """In the owner thread, after an exec: the sites and areas went with the old program."""
         self.generation += 1
         self._watchers.clear()
+        self._demoted.clear()
         self.jumps.forget()
         self.areas.forget()
         self._guard.forget()
@@ -285,9 +292,22 @@ class SiteTable:
             return bytes(self.tracer.read_some(vaddr, 15))
         return bytes(self.tracer.site(number)[5])
 
-    def leave(self) -> None:
-        """In the owner thread: take everything back and let go of the target."""
+    def take_journal(self, journal: Journal) -> None:
+        """In the owner thread: go on with the journal of probes that were kept."""
+        keep_journal(self.tracer, journal.records, os.fsencode(journal.path))
+        self.areas.keep_journal(journal.records)
+        self._journal = journal
+
+    def leave(self, describe: Callable[[], object] | None = None) -> None:
+        """In the owner thread: take everything back and let go of the target. describe: jumps stay, and what it
+        returns is laid beside the journal for who comes next."""
         unmap = 0
+        if describe is not None and self._journal is not None and (description := describe()) is not None:
+            self._journal.describe(description)
+            self._journal.records.kept = True
+            self.tracer.leave(0, keep=True)
+            self._journal.close()
+            return
         # A target that cannot be asked any more keeps the areas; nothing runs there.
         with contextlib.suppress(OSError):
             unmap = self.areas.unmap_gadget

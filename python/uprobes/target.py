@@ -19,13 +19,13 @@ from uprobes.board import Board
 from uprobes.boundaries import enclosing_instruction, function_instructions, neighbours
 from uprobes.errors import ProbeRefused, TracerLost, UprobeError
 from uprobes.hit import Memory, Registers
-from uprobes.journal import find_dead
+from uprobes.keeping import adopt, describe, take_kept
 from uprobes.owner import Owner
 from uprobes.permission import explain_refusal, require_traceable, tracer_apart
 from uprobes.places import Places
 from uprobes.probe import Probe
 from uprobes.process import entry_vaddr
-from uprobes.recovery import recover, undo
+from uprobes.recovery import undo
 from uprobes.refusal import Refusal
 from uprobes.resolve import resolve
 from uprobes.sites import MODES, STRATEGIES, SiteTable
@@ -60,18 +60,22 @@ class Target:
         self._at_entry = threading.Event()
         self._owner = Owner(pid, self)
         self._sites = SiteTable(self._owner, pid, seal=seal)
+        self._probes: list[Probe] = []
 
     # ---- life
 
     def _start(self) -> None:
         require_traceable(self.pid)
-        if find_dead(self.pid) is not None:
-            recover(self.pid)
+        kept = take_kept(self.pid)
         try:
             self._owner.start_tracing(apart=tracer_apart())
         except OSError as error:
+            if kept is not None:
+                kept.close()
             raise explain_refusal(self.pid, error) from error
         _live.add(self)
+        if kept is not None:
+            self._probes += self._owner.call(lambda: adopt(self._sites, self.pid, kept))
 
     @property
     def alive(self) -> bool:
@@ -89,6 +93,12 @@ class Target:
         from uprobes.process import read_modules
 
         return read_modules(self.pid)
+
+    @property
+    def probes(self) -> list[Probe]:
+        """Its probes that were not removed: those made here, and those that ``detach(keep=True)`` has left before."""
+        self._probes = [probe for probe in self._probes if not probe.removed]
+        return list(self._probes)
 
     @property
     def memory(self) -> Memory:
@@ -110,10 +120,21 @@ class Target:
         self._owner.ended.wait(timeout)
         self._raise_failure()
 
-    def detach(self) -> None:
-        """Put all text back, byte for byte, and let go. Nothing of ours runs in the process any more."""
+    def detach(self, *, keep: bool = False) -> None:
+        """Put all text back, byte for byte, and let go. Nothing of ours runs in the process any more.
+
+        keep: enabled probes that count stay, where jumps serve their sites: they go on with nobody attached, and the
+        next ``attach()`` finds them in ``probes``. Everything else is taken back; what is recorded or timed ends.
+        """
         self.resume() if self.alive else None
-        self._owner.close(self._sites.leave)
+        if keep and self.alive:
+            staying = [probe for probe in self.probes if probe.may_stay]
+            for probe in self.probes:
+                if not probe.may_stay:
+                    probe.disable()
+            self._owner.close(lambda: self._sites.leave(lambda: describe(self._sites, staying) if staying else None))
+        else:
+            self._owner.close(self._sites.leave)
         _live.discard(self)
 
     def _raise_failure(self) -> None:
@@ -244,8 +265,16 @@ class Target:
             probe = self._insert(spec, mode, rip, tap=tap, counts=True)
         else:
             probe = self._insert(spec, mode, rip, callback=callback, predicate=predicate)
-        probe.enable()
+        self._enable(probe, mode)
         return probe
+
+    def _enable(self, probe: Probe, mode: str) -> None:
+        """Enable it; ProbeRefused where its only site cannot be served as `mode` says after all."""
+        probe.enable()
+        if mode == "jump" and len(probe.sites) == 1 and (why := probe.sites[0].why_not_jump) is not None:
+            place = probe.sites.places[0]
+            probe.remove()
+            raise _refused(place, why, self.pid)
 
     def _insert(
         self, spec: str | ProbeSpec | int | Iterable[str | ProbeSpec | int], mode: str, rip: str, **wishes: Any
@@ -254,9 +283,8 @@ class Target:
         _require_choice("mode", mode, MODES)
         _require_choice("rip", rip, STRATEGIES)
         if mode == "jump" and wishes.get("callback") is not None:
-            raise UprobeError(
-                "mode 'jump': a callback runs while the thread is stopped, and jumps stop nobody", hint="mode='auto'"
-            )
+            fact = "a callback runs while the thread is stopped, and jumps stop nobody"
+            raise UprobeError(f"mode 'jump': {fact}", hint="mode='auto'")
         wanted = [spec] if isinstance(spec, str | int | ProbeSpec) else list(spec)
         places = self._places(wanted)
         stops = wishes.get("callback") is not None
@@ -265,6 +293,7 @@ class Target:
             raise _refused(places[0], insertion.refusals[0], self.pid)
         probe = Probe(self._sites, _name(wanted), places, insertion, **wishes)
         self._sites.adopt(probe)
+        self._probes.append(probe)
         return probe
 
     def _places(self, wanted: Sequence[str | ProbeSpec | int]) -> Places:

@@ -44,6 +44,9 @@ cdef jump_area_t *jump_room_take(jump_areas_t *areas, uint64_t low, uint64_t hig
                                  uint64_t *vaddr) noexcept nogil
 cdef void jump_room_put(jump_areas_t *areas, uint64_t vaddr, uint32_t size) noexcept nogil
 
+# Bytes of an area that already hold something belong to `owner` from now on.
+cdef void jump_room_claim(jump_areas_t *areas, uint64_t vaddr, uint32_t size, uint32_t owner) noexcept nogil
+
 # The area that holds `vaddr` in its code, or NULL.
 cdef jump_area_t *jump_area_at(const jump_areas_t *areas, uint64_t vaddr) noexcept nogil
 

@@ -86,6 +86,19 @@ cdef void jump_room_put(jump_areas_t *areas, uint64_t vaddr, uint32_t size) noex
     area.hint = min(area.hint, first)
 
 
+cdef void jump_room_claim(jump_areas_t *areas, uint64_t vaddr, uint32_t size, uint32_t owner) noexcept nogil:
+    cdef jump_area_t *area = jump_area_at(areas, vaddr)
+    cdef uint32_t unit, end
+    if area == NULL:
+        return
+    unit = <uint32_t>((vaddr - area.vaddr) // UNIT)
+    end = min(unit + (size + UNIT - 1) // UNIT, area.units)
+    while unit < end:
+        area.free -= area.owners[unit] == UNIT_FREE
+        area.owners[unit] = owner
+        unit += 1
+
+
 cdef jump_area_t *jump_area_at(const jump_areas_t *areas, uint64_t vaddr) noexcept nogil:
     cdef uint32_t i
     if vaddr < areas.low_vaddr or vaddr >= areas.high_vaddr:

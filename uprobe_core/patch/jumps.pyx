@@ -10,11 +10,12 @@ from uprobe_core.abi cimport (
     REFUSAL_TOO_LONG, REFUSAL_TRUNCATED, WAY_JUMP, hitcode_t, hitplace_t,
 )
 from uprobe_core.linux.journal cimport (
-    RECORD_JUMP, RECORD_PATCH, RECORD_UNNUMBERED, journal_append, journal_drop, journal_entry_t, journal_reserve,
+    JOURNAL_CHUNK_SHIFT, RECORD_JUMP, RECORD_PATCH, RECORD_UNNUMBERED, journal_append, journal_drop, journal_entry_t,
+    journal_record, journal_reserve, journal_t,
 )
 from uprobe_core.linux.memory cimport memory_read, memory_write
 from uprobe_core.patch.jump_areas cimport (
-    UNIT, jump_area_t, jump_areas_drop, jump_room_put, jump_room_take,
+    UNIT, jump_area_t, jump_areas_drop, jump_room_claim, jump_room_put, jump_room_take,
 )
 from uprobe_core.patch.sites cimport SITE_JUMP, SITE_LIVE, SITE_NONE, site_add, site_at, site_find, site_t
 from uprobe_core.patch.windows cimport (
@@ -438,6 +439,44 @@ cdef int window_patch(jumps_t *jumps, uint32_t window_number) noexcept nogil:
     else:
         window.state &= ~<unsigned int>WINDOW_ARMED
     window.pending = TRAMPOLINE_NONE
+    return 0
+
+
+cdef uint32_t record_of_patch(const journal_t *journal, uint64_t vaddr) noexcept nogil:
+    """The journal's record of a jump at `vaddr`, or RECORD_UNNUMBERED."""
+    cdef const journal_entry_t *record
+    cdef uint32_t number
+    for number in range(journal.head.chunks << JOURNAL_CHUNK_SHIFT if journal != NULL else 0):
+        record = journal_record(journal, number)
+        if record.kind == RECORD_PATCH and record.flags & RECORD_JUMP and record.vaddr == vaddr:
+            return number
+    return RECORD_UNNUMBERED
+
+
+cdef int window_adopt(jumps_t *jumps, uint64_t vaddr, const uint8_t *original, uint8_t length, uint64_t trampoline_vaddr,
+                      uint32_t trampoline_size, uint32_t *number) noexcept nogil:
+    cdef uint8_t expected[WINDOW_BYTES]
+    cdef uint8_t there[WINDOW_BYTES]
+    cdef window_t *window
+    cdef uint32_t trampoline
+    cdef int status = window_add(&jumps.windows, vaddr, original, length, number)
+    if status == 0:
+        status = trampoline_add(&jumps.windows, number[0], &trampoline)
+    if status < 0:
+        return status
+    memset(&jumps.windows.trampolines[trampoline], 0, sizeof(trampoline_t))
+    jumps.windows.trampolines[trampoline].vaddr = trampoline_vaddr
+    jumps.windows.trampolines[trampoline].size = <unsigned short>trampoline_size
+    window = &jumps.windows.windows[number[0]]
+    window.trampoline = trampoline
+    window.state = WINDOW_ARMED
+    window_expected(jumps, window, expected)
+    if memory_read(jumps.mem_fd, vaddr, there, length) < 0 or memcmp(there, expected, length):
+        window.state = WINDOW_CHANGED
+        trampoline_remove(&jumps.windows, trampoline)
+        return STATUS_CHANGED
+    jump_room_claim(&jumps.areas, trampoline_vaddr, trampoline_size, trampoline)
+    window.record = record_of_patch(jumps.journal, vaddr)
     return 0
 
 

@@ -8,19 +8,19 @@ from array import array
 from libc.errno cimport EINVAL, ETIMEDOUT
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from uprobe_core.abi cimport regs_t
+from uprobe_core.abi cimport INSN_MAX, OPERAND_NONE, PLAN_ONE_STOP, WAY_JUMP, regs_t
 from uprobe_core.linux.memory cimport memory_read, memory_write
 from uprobe_core.linux.ptrace cimport regs_get, rseq_configuration_t, rseq_get
 from uprobe_core.patch.jump_areas cimport UNIT, UNIT_TAKEN, jump_area_add, jump_area_t, jump_areas_drop
 from uprobe_core.patch.jumps cimport (
-    jump_wish_t, jumps_insert, jumps_prepare, window_is_taken,
+    jump_wish_t, jumps_insert, jumps_prepare, window_adopt, window_is_taken,
 )
-from uprobe_core.patch.sites cimport SITE_JUMP, SITE_LIVE, SITE_NONE, site_at
+from uprobe_core.patch.sites cimport SITE_JUMP, SITE_LIVE, SITE_NONE, site_add, site_at, site_t
 from uprobe_core.patch.windows cimport (
     LITERALS, WINDOW_ARMED, WINDOW_BUSY, WINDOW_CHANGED, WINDOW_LEAVING, WINDOW_NONE, WINDOW_REFUSED, jump_hits_fold,
-    jump_site_find, jump_site_t, jump_tap_tie, jump_tap_untie, window_at, window_t, windows_drop,
+    jump_site_find, jump_site_link, jump_site_t, jump_tap_tie, jump_tap_untie, window_at, window_t, windows_drop,
 )
 from uprobe_core.status cimport STATUS_OK
 from uprobe_core.trace.engine cimport engine_t
@@ -28,7 +28,7 @@ from uprobe_core.trace.repatch cimport trampolines_reclaim, windows_apply, windo
 from uprobe_core.trace.world cimport world_resume, world_stop
 from uprobe_core.x86.hitplan cimport HitPlan
 from uprobe_core.x86.liveness cimport LIVENESS_FLAGS, liveness_at, liveness_t
-from uprobe_core.x86.trampoline cimport freedom_t, trampoline_t
+from uprobe_core.x86.trampoline cimport TRAMPOLINE_BYTES, WINDOW_BYTES, freedom_t, trampoline_t
 
 cdef enum:
     STOP_MS = 2000
@@ -161,6 +161,13 @@ cdef int order_rseq(void *argument) noexcept nogil:
         status = rseq_find(order)
     world_resume(order.engine)
     return status
+
+
+cdef bint site_is_jumped(const engine_t *engine, uint32_t number) noexcept nogil:
+    cdef const jump_site_t *jump = jump_site_find(&engine.text.jumps.windows, number)
+    return (site_at(&engine.text.sites, number).state & (SITE_LIVE | SITE_JUMP) == SITE_LIVE | SITE_JUMP
+            and jump != NULL and jump.window != WINDOW_NONE
+            and engine.text.jumps.windows.windows[jump.window].state & WINDOW_ARMED)
 
 
 cdef void freedom_find(uint64_t vaddr, uint64_t start, uint64_t end, bint called, const uint8_t *image, uint64_t image_vaddr,
@@ -325,6 +332,14 @@ cdef class Jumps:
         for i in range(sites.shape[0]):
             jump_tap_untie(&self.tracer.engine.text.jumps.windows, sites[i], &plan.code)
 
+    def sites_served(self):
+        """All sites whose windows have their jumps in the text."""
+        found = array("I")
+        for number in range(self.tracer.engine.text.sites.count):
+            if site_is_jumped(&self.tracer.engine, number):
+                found.append(number)
+        return found
+
     def served(self, const uint32_t[::1] sites):
         """Those of these sites that jumps serve."""
         cdef Py_ssize_t i
@@ -416,6 +431,70 @@ cdef class Jumps:
             order.windows = &windows[0]
             order.count = windows.shape[0]
             self.call(order_demote, &order)
+
+    # ---- jumps that stand without a tracer
+
+    def windows(self):
+        """The windows whose jump is in the text: (address, original bytes, address of the trampoline, its bytes) each."""
+        cdef window_t *window
+        cdef trampoline_t *trampoline
+        cdef uint32_t i
+        found = []
+        for i in range(self.tracer.engine.text.jumps.windows.count):
+            window = &self.tracer.engine.text.jumps.windows.windows[self.tracer.engine.text.jumps.windows.order[i].window]
+            if window.state & WINDOW_ARMED:
+                trampoline = &self.tracer.engine.text.jumps.windows.trampolines[window.trampoline]
+                found.append((window.vaddr, window.original[:window.length], trampoline.vaddr, trampoline.size))
+        return found
+
+    def cell(self, uint32_t number):
+        """(counter of a site on the board, its count beside that one's)."""
+        return (jump_site_find(&self.tracer.engine.text.jumps.windows, number).cell,
+                site_at(&self.tracer.engine.text.sites, number).hits)
+
+    def adopt_window(self, uint64_t vaddr, const uint8_t[::1] original, uint64_t trampoline_vaddr,
+                     uint32_t trampoline_size, uint64_t low, uint64_t high):
+        """Take in a window whose jump an earlier tracer has left; its number, or None: its text is not so any more.
+        low, high: what a trampoline must reach."""
+        cdef uint32_t number
+        cdef int status
+        if not 5 <= original.shape[0] <= WINDOW_BYTES or trampoline_size > TRAMPOLINE_BYTES:
+            raise ValueError(f"a window of {original.shape[0]} bytes, a trampoline of {trampoline_size}")
+        status = window_adopt(&self.tracer.engine.text.jumps, vaddr, &original[0], original.shape[0], trampoline_vaddr,
+                              trampoline_size, &number)
+        if status < 0:
+            raise MemoryError("no memory for a window")
+        if status:
+            return None
+        self.tracer.engine.text.jumps.windows.windows[number].low = low
+        self.tracer.engine.text.jumps.windows.windows[number].high = high
+        return number
+
+    def adopt_site(self, uint32_t window, uint64_t vaddr, int length, uint32_t cell, uint64_t hits):
+        """Take in a site in such a window; its number. cell, hits: as cell() said."""
+        cdef window_t *there = &self.tracer.engine.text.jumps.windows.windows[window]
+        cdef freedom_t freedom
+        cdef uint32_t number
+        cdef site_t *site
+        cdef uint64_t offset = vaddr - there.vaddr
+        if offset + length > there.length or not 1 <= length <= INSN_MAX:
+            raise ValueError(f"{vaddr:#x}: no instruction of the window at {there.vaddr:#x}")
+        # What its code may change is found out again when the site is inserted again; until then it changes nothing.
+        memset(&freedom, 0, sizeof(freedom))
+        freedom.red_zone = True
+        if (site_add(&self.tracer.engine.text.sites, vaddr, &number) < 0
+                or jump_site_link(&self.tracer.engine.text.jumps.windows, number, window, <uint8_t>offset, &freedom)):
+            raise MemoryError("no memory for a site")
+        jump_site_find(&self.tracer.engine.text.jumps.windows, number).cell = cell
+        self.tracer.engine.text.jumps.windows.board.used = max(self.tracer.engine.text.jumps.windows.board.used, cell + 1)
+        site = site_at(&self.tracer.engine.text.sites, number)
+        site.plan = PLAN_ONE_STOP | WAY_JUMP
+        site.state = SITE_LIVE | SITE_JUMP
+        site.operand = OPERAND_NONE
+        site.length = length
+        site.hits = hits
+        memcpy(site.original, there.original + offset, length)
+        return number
 
     def reclaim(self):
         """Stop all threads and free the trampolines that nothing leads to and no thread is in; how many."""

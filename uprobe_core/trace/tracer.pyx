@@ -247,8 +247,8 @@ cdef class Tracer:
         self.blank()
         return self.call(order_run)
 
-    def leave(self, uint64_t unmap_gadget):
-        """Take everything back, let go of all threads, end the tracer.
+    def leave(self, uint64_t unmap_gadget, bint keep=False):
+        """Take everything back, let go of all threads, end the tracer. keep: jumps, their areas and boards stay.
 
         unmap_gadget: address of a `syscall` outside the arenas, to unmap those with that are not sealed (which are
         emptied); 0: none is unmapped.
@@ -256,6 +256,7 @@ cdef class Tracer:
         if not self.started:
             return
         self.engine.unmap_gadget = unmap_gadget
+        self.engine.keeps = keep
         self.blank()
         try:
             self.call(order_leave)

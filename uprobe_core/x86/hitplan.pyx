@@ -71,6 +71,22 @@ cdef class HitPlan:
             self.code.ops[self.code.op_count].value = value
             self.code.op_count += 1
 
+    @property
+    def raw(self):
+        """The plan as bytes, for `from_raw()` of the same version."""
+        return (<const char *>&self.code)[:sizeof(hitcode_t)]
+
+    @staticmethod
+    def from_raw(bytes raw not None):
+        """The plan that `raw` is of. ValueError: of none."""
+        cdef HitPlan plan = HitPlan.__new__(HitPlan)
+        if len(raw) != sizeof(hitcode_t):
+            raise ValueError(f"a plan of {len(raw)} bytes")
+        memcpy(&plan.code, <const char *>raw, sizeof(hitcode_t))
+        if plan.code.field_count > HIT_FIELDS_MAX or plan.code.op_count > PREDICATE_OPS_MAX:
+            raise ValueError("a plan of too many fields")
+        return plan
+
     def assemble(self, ip: int, *, gate_vaddr: int, dead: int = 0, flags_dead: bool = False, red_zone: bool = True,
                  rseq_offset: int | None = None, signature: int = 0, has_rdpid: bool = False, tid_offset: int = 0,
                  prefix: bytes = b"", suffix: bytes = b""):
