@@ -66,7 +66,7 @@ def test_count_of_a_process(uprobes_cli, spin, mode):
         uprobes_cli("count", "-p", spin.pid, "--mode", mode, "--for", 0.3, "spin:work", "--json")
     )
     assert site["hits"] == summary["hits"] > 0
-    assert site["mode"] == ("trap" if mode == "auto" else mode)
+    assert site["mode"] == ("jump" if mode == "auto" else mode)
     assert summary["restored"]
     assert summary["lost"] == 0
     assert summary["seconds"] >= 0.3
@@ -77,7 +77,7 @@ def test_count_table_and_summary(uprobes_cli, spin):
     assert done.returncode == 0
     header, row = (line.split() for line in done.stdout.splitlines() if line.strip())
     assert header == ["hits", "function", "module", "mode"]
-    assert row[1:] == ["work", "spin", "trap"]
+    assert row[1:] == ["work", "spin", "jump"]
     assert int(row[0].replace(",", "")) > 0
     assert f"process {spin.pid} runs on, restored" in done.stderr
 
