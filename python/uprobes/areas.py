@@ -130,12 +130,7 @@ class Areas:
         self.use_gadget(None)
 
     def make_anywhere(self, slots: int) -> None:
-        """An area for `slots` more slots, next above the topmost mapping if there is room. NoRoom.
-
-        The first time, sealed areas that an earlier attach has left empty are taken up instead.
-        """
-        if self._reuse():
-            return
+        """An area for `slots` more slots, next above the topmost mapping if there is room. NoRoom."""
         self._make(slots, topmost_end(read_mappings(self._pid)) + PAGE, 0)
 
     def make_near(self, low: int, high: int, slots: int) -> None:
@@ -190,8 +185,10 @@ class Areas:
         if self._own_gadget is None:
             self._own_gadget = vaddr
 
-    def _reuse(self) -> bool:
-        """Take up areas of an earlier attach, which left nothing but breakpoints in them; whether there were any."""
+    def reuse(self) -> bool:
+        """Take up areas of an earlier attach, which left nothing but breakpoints in them; whether there were any. They
+        are looked for once.
+        """
         if self._reused:
             return False
         self._reused = True

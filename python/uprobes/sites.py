@@ -368,6 +368,8 @@ class _Batch:
         if self._table.reclaim():
             return True
         try:
+            if self._areas.reuse():
+                return True
             if needs.near:
                 self._areas.make_near(max(0, needs.highest - REACH), needs.lowest + REACH, needs.near)
             if needs.below:

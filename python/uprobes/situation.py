@@ -171,12 +171,12 @@ def _is_foreign(process: ProcDirectory, namespace: str) -> bool:
 def trap_state(pid: int) -> set[int]:
     """The threads of process `pid`, of those looked at, that block SIGTRAP by a wish of the program's. TargetGone.
 
-    The C library blocks all signals for a moment, as when it makes a thread; those of its own (32 and 33) too, which it
+    The C library blocks signals for a moment, as when it makes or ends a thread; its own ones (32 or 33) too, which it
     lets no program block.
     """
     with ProcDirectory(pid) as process:
         masks = _blocked_masks(process)
-        return {tid for tid, mask in masks if mask & SIGTRAP_BIT and mask & LIBRARY_BITS != LIBRARY_BITS}
+        return {tid for tid, mask in masks if mask & SIGTRAP_BIT and not mask & LIBRARY_BITS}
 
 
 def _blocked_masks(process: ProcDirectory) -> Iterable[tuple[int, int]]:

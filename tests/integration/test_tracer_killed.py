@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,17 @@ def kill_both(pid, tracer):
     os.kill(pid, signal.SIGSTOP)
     os.kill(tracer, signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
+
+
+def freeze(target):
+    """Stops all threads of a target, as Ctrl-Z does."""
+
+    def stopped():
+        texts = [path.read_text() for path in Path(f"/proc/{target.pid}/task").glob("*/stat")]
+        return {text.rpartition(")")[2].split()[0] for text in texts} == {"T"}
+
+    os.kill(target.pid, signal.SIGSTOP)
+    wait_until(stopped, "it stands still")
 
 
 def abandoned(target, mode, phase="hits"):
@@ -111,18 +123,21 @@ def test_recover_leaves_foreign_bytes_alone(victim):
     made = journal.take(taken)
     place = next(patch for patch in made.records.patches() if len(patch[1]) > 3)
     made.close()
-    os.kill(target.pid, signal.SIGSTOP)
+    freeze(target)
     with open(f"/proc/{target.pid}/mem", "r+b", buffering=0) as memory:
         memory.seek(place[0])
         memory.write(b"\xf4")
         [recovery] = uprobes.recover(target.pid)
         assert recovery.foreign == [place[0]]
         assert recovery.restored > 100
+        assert not recovery.complete  # nobody can be asked to put the disposition back
         memory.seek(place[0])
         assert memory.read(1) == b"\xf4"
         memory.seek(place[0])
         memory.write(place[1][:1])
     os.kill(target.pid, signal.SIGCONT)
+    [recovery] = uprobes.recover(target.pid)
+    assert recovery.complete
     assert target.finish()["wrong"] == 0
 
 
@@ -131,7 +146,7 @@ def test_recover_believes_nothing_in_the_target(victim):
     target = victim("killed")
     before = executable_text(target.pid)
     abandoned(target, "trap")
-    os.kill(target.pid, signal.SIGSTOP)
+    freeze(target)
     made = journal.take(journal.find(target.pid)[0])
     areas = made.records.areas()
     made.close()

@@ -25,7 +25,8 @@ ctypedef struct engine_t:
     bint ended
     bint adopted          # what is in the target was put there by a tracer that is dead
     bint keeps            # leave lets jumps stand
-    bint unclean          # the last leave had to let something of ours stay: a thread stood in it
+    bint trap_waits       # the world is stopped, and a trap of ours waits for a task in a group stop
+    int unclean           # errno: the leave had to let something of ours stay, as where a thread stood in it (EBUSY)
     int exit_code
     int exit_signal
     text_t text

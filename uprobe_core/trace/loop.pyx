@@ -4,11 +4,12 @@ from libc.errno cimport EINTR, ESRCH
 from libc.stdint cimport uint32_t, uint64_t
 from posix.types cimport pid_t
 
+from uprobe_core.abi cimport EFLAGS_RF, SLOT_SIZE, regs_t
 from uprobe_core.linux.doorbell cimport bell_reset
 from uprobe_core.linux.memory cimport memory_read
 from uprobe_core.linux.ptrace cimport (
-    PTRACE_EVENT_EXEC, PTRACE_EVENT_STOP, SI_KERNEL, ip_get, ip_set, siginfo_get, siginfo_set, siginfo_t, task_cont, task_detach,
-    task_interrupt, task_listen, task_step,
+    PTRACE_EVENT_EXEC, PTRACE_EVENT_STOP, SI_KERNEL, ip_get, ip_set, regs_get, siginfo_get, siginfo_set, siginfo_t, task_cont,
+    task_detach, task_interrupt, task_listen, task_step,
 )
 from uprobe_core.linux.twin cimport twin_host_is_gone
 from uprobe_core.linux.wait cimport (
@@ -38,6 +39,8 @@ cdef extern from "<signal.h>" nogil:
 
 cdef enum:
     BREAKPOINT = 0xcc
+    OPCODE_INT = 0xcd
+    VECTOR_BREAKPOINT = 3
 
 
 cdef int task_end(engine_t *engine, const stop_t *stop) noexcept nogil:
@@ -129,14 +132,25 @@ cdef int signal_deliver(engine_t *engine, task_t *task, int signal) noexcept nog
 
 
 cdef int trap_is_ours(engine_t *engine, task_t *task, uint64_t ip) noexcept nogil:
-    """Whether a SIGTRAP at `ip` came from an int3 there once was: removed while the trap was under way."""
+    """Whether a SIGTRAP at `ip` came from an int3 there once was: removed while the trap was under way, perhaps by an
+    earlier tracer while the task was in a group stop."""
     cdef siginfo_t info
-    cdef unsigned char there = 0
+    cdef unsigned char there[2]
     if siginfo_get(task.tid, &info) < 0 or info.si_code != SI_KERNEL:
         return False
-    if memory_read(engine.text.mem_fd, ip - 1, &there, 1) < 0:
+    if memory_read(engine.text.mem_fd, ip - 2, there, 2) < 0:
         return False
-    return there != BREAKPOINT
+    return there[1] != BREAKPOINT and not (there[0] == OPCODE_INT and there[1] == VECTOR_BREAKPOINT)
+
+
+cdef bint trap_was_served(engine_t *engine, const task_t *task, uint64_t ip) noexcept nogil:
+    """Whether the tracer that is dead had sent the task on its way already, and only not taken the signal back: see
+    regs_send in hit.pyx, and patch/trap_page.h, which answers the same question."""
+    cdef siginfo_t info
+    cdef regs_t regs
+    if regs_get(task.tid, &regs) < 0 or siginfo_get(task.tid, &info) < 0 or info.si_code != SI_KERNEL:
+        return False
+    return regs.eflags & EFLAGS_RF != 0 or (ip % SLOT_SIZE == 0 and slot_at(&engine.text.arenas, ip) != SLOT_NONE)
 
 
 cdef int trap_serve(engine_t *engine, task_t *task) noexcept nogil:
@@ -155,8 +169,13 @@ cdef int trap_serve(engine_t *engine, task_t *task) noexcept nogil:
     if task.flags & TASK_DEFERRING:
         status = slot_leave(engine, task, ip, False)
         return <int>status if status < 0 else signal_catch_up(engine, task)
+    if engine.adopted and trap_was_served(engine, task, ip):
+        return <int>task_cont(task.tid, 0)
     number = site_find(&engine.text.sites, ip - 1)
     if number == SITE_NONE:
+        if slot_at(&engine.text.arenas, ip) == SLOT_NONE and trap_is_ours(engine, task, ip):
+            status = ip_set(task.tid, ip - 1)
+            return <int>(status if status < 0 else task_cont(task.tid, 0))
         return signal_deliver(engine, task, SIGTRAP)
     site = site_at(&engine.text.sites, number)
     if site.state & SITE_ARMED:
@@ -206,7 +225,7 @@ cdef bint stop_is_hit_taken_back(engine_t *engine, const stop_t *stop) noexcept 
     cdef uint32_t number
     if stop.status != SIGTRAP or task == NULL or task.flags & TASK_STEPPING or restart_is_frame(task):
         return False
-    if ip_get(stop.tid, &ip) < 0:
+    if ip_get(stop.tid, &ip) < 0 or (engine.adopted and trap_was_served(engine, task, ip)):
         return False
     number = site_find(&engine.text.sites, ip - 1)
     if number == SITE_NONE or not site_at(&engine.text.sites, number).state & SITE_ARMED:

@@ -564,8 +564,8 @@ cdef class Tracer:
 
     @property
     def unclean(self):
-        """After leave(): whether something of ours had to stay, since a thread was still in it."""
-        return bool(self.engine.unclean)
+        """After leave(): errno, if something of ours had to stay, as where a thread was still in it (EBUSY); else 0."""
+        return self.engine.unclean
 
     # ---- how it ended, and counters
 

@@ -17,7 +17,7 @@ from uprobe_core.linux.ptrace cimport (
     PTRACE_O_TRACEVFORK, ip_get, siginfo_peek, siginfo_t, task_cont, task_detach, task_interrupt, task_listen, task_seize,
 )
 from uprobe_core.linux.remote_call cimport gadget_t, remote_begin, remote_end, remote_syscall, remote_t
-from uprobe_core.linux.wait cimport SIGTRAP, stop_consume, stop_event, stop_is_end, stop_poll_task, stop_t, stop_wait_task
+from uprobe_core.linux.wait cimport SIGTRAP, stop_consume, stop_event, stop_is_end, stop_poll_task, stop_signal, stop_t, stop_wait_task
 from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, site_find
 from uprobe_core.patch.traps cimport TRAP_AREA_SIZE, traps_rewrite
@@ -162,7 +162,10 @@ cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
         if task == NULL:
             return -ESRCH
         if trap_waits(engine, task):
-            return trap_let_out(engine, tid)
+            if stop_signal(&stop) == SIGTRAP:
+                return trap_let_out(engine, tid)
+            # A task in a group stop must not run on; its trap comes with SIGCONT.
+            engine.trap_waits = True
         signal_give_back(engine, task)
         if task.flags & TASK_STEPPING:
             status = step_abort(engine, task, False)
@@ -173,7 +176,9 @@ cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
         held[0] = True
         call_put_back(engine, task)
         return 0
-    return settled_serve(engine, &stop)
+    status = settled_serve(engine, &stop)
+    # Any stop clears an interruption that is under way (Linux kernel/signal.c, ptrace_stop).
+    return status if status < 0 else <int>task_interrupt(tid)
 
 
 cdef int task_keep(engine_t *engine, pid_t tid) noexcept nogil:
@@ -260,6 +265,7 @@ cdef int world_stop(engine_t *engine, int deadline_ms) noexcept nogil:
     cdef uint32_t i, running
     cdef pid_t tid
     cdef bint held
+    engine.trap_waits = False
     for i in range(engine.tasks.mask + 1):
         tid = engine.tasks.table[i].tid
         if tid and not task_is_kept(engine, tid) and not engine.tasks.table[i].flags & (TASK_HELD | TASK_SPARED):
@@ -446,13 +452,15 @@ cdef void tasks_spare(engine_t *engine) noexcept nogil:
 
 
 cdef void areas_leave(engine_t *engine, int status) noexcept nogil:
-    """No task is in a slot any more, if `status` is 0."""
+    """No task is in an area any more, if `status` is 0."""
     cdef bint jumps_gone = False
     if status == 0 and not engine.keeps:
         jumps_gone = windows_leave(engine)
-    engine.unclean = (status != 0
-                      or guard_leave(engine, caller_wake(engine) if engine.text.traps.installed else 0) != 0
-                      or (not engine.keeps and windows_are_armed(engine)))
+    if status == 0:
+        status = guard_leave(engine, caller_wake(engine) if engine.text.traps.installed else 0)
+    if status == 0 and not engine.keeps and windows_are_armed(engine):
+        status = -EBUSY
+    engine.unclean = -status
     if not engine.unclean:
         arenas_empty(engine)
         if engine.unmap_gadget:
@@ -475,7 +483,7 @@ cdef int adopted_take_back(engine_t *engine) noexcept nogil:
         if engine.ended:
             return 0
         tasks_clear(engine)
-        if status == 0 and areas_in_use(engine):
+        if status == 0 and (areas_in_use(engine) or engine.trap_waits):
             status = -EBUSY
         if status != -EBUSY or clock_ms() > until:
             break
@@ -502,7 +510,8 @@ cdef int all_take_back(engine_t *engine) noexcept nogil:
     if engine.ended:
         return 0
     tasks_clear(engine)
-    areas_leave(engine, status)
+    # What a trap finds that waits is the handler, which then has to stay.
+    areas_leave(engine, -EBUSY if status == 0 and engine.trap_waits else status)
     tasks_detach(engine)
     return 0
 
