@@ -71,6 +71,13 @@ def enclosing_instruction(place: Place, pid: int) -> Insn | None:
     return decode(image[before[0] - mapping.start : before[0] - mapping.start + 15], before[0])
 
 
+def neighbours(place: Place, insn: Insn) -> tuple[str, str]:
+    """Names of the instruction that encloses `place`, and of the one behind it: where a probe could be instead."""
+    before = place.offset - (place.vaddr - insn.address)
+    name = place.symbol or hex(place.vaddr)
+    return f"{name}+{before:#x}", f"{name}+{before + insn.length:#x}"
+
+
 def function_instructions(place: Place, pid: int) -> list[int]:
     """The addresses of all instructions of the function that covers `place`, in process `pid`."""
     mapping = mapping_at(read_mappings(pid), place.vaddr)

@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import contextlib
 from array import array
-from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from uprobe_core.abi import SLOT_SIZE, plan_place, probe_mode, rip_strategy
 from uprobe_core.status import status as core_status
 from uprobes.areas import REACH, Areas
-from uprobes.boundaries import find_boundaries
 from uprobes.errors import NoRoom
-from uprobes.process import Mapping, mapping_at, read_image, read_mappings
 from uprobes.refusal import Refusal
+from uprobes.soundness import sound_places
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from uprobes.owner import Owner
     from uprobes.places import Places
     from uprobes.probe import Probe
+    from uprobes.soundness import Stretch
 
 MODES = {"auto": probe_mode.MODE_AUTO, "step": probe_mode.MODE_STEP, "trap": probe_mode.MODE_TRAP}
 STRATEGIES = {
@@ -67,23 +64,9 @@ class SiteTable:
     def _insert(self, places: Places, mode: int, strategy: int) -> Insertion:
         numbers = array("I", bytes(4 * len(places)))
         refusals: dict[int, Refusal] = {}
-        mappings = read_mappings(self._pid)
-        first = 0
-        while first < len(places):
-            mapping = mapping_at(mappings, places.vaddrs[first])
-            refusal = _mapping_refusal(mapping)
-            if mapping is None or refusal:
-                last = first + 1 if mapping is None else bisect_left(places.vaddrs, mapping.end)
-                refusals.update((index, refusal or Refusal.NOT_EXECUTABLE) for index in range(first, last))
-            else:
-                last = bisect_left(places.vaddrs, mapping.end)
-                image = read_image(self._pid, mapping)
-                sound = find_boundaries(places, first, last, mapping, image, refusals)
-                if places.refusals:
-                    sound = [index for index in sound if index not in places.refusals]
-                _Batch(self, mapping, image, mode, strategy).insert(places, sound, numbers, refusals)
-            first = last
-        return Insertion(numbers, refusals | places.refusals)
+        for stretch in sound_places(self._pid, places, refusals):
+            _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
+        return Insertion(numbers, refusals)
 
     # ---- arming
 
@@ -162,25 +145,23 @@ class SiteTable:
 class _Batch:
     """The insertion of places of one mapping: as many rounds as new slot areas are needed."""
 
-    def __init__(self, table: SiteTable, mapping: Mapping, image: memoryview, mode: int, strategy: int) -> None:
+    def __init__(self, table: SiteTable, stretch: Stretch, mode: int, strategy: int) -> None:
         self._table = table
         self._tracer = table.tracer
         self._areas = table.areas
-        self._mapping = mapping
-        self._image = image
+        self._stretch = stretch
         self._mode = mode
         self._strategy = strategy
 
-    def insert(
-        self, places: Places, indices: Sequence[int], numbers: array[int], refusals: dict[int, Refusal]
-    ) -> None:
-        """Insert the places with these indices; their engine numbers, or refusals, go to where the others are."""
+    def insert(self, places: Places, numbers: array[int], refusals: dict[int, Refusal]) -> None:
+        """Insert the places; their engine numbers, or refusals, go to where the others are."""
+        mapping, image, indices = self._stretch
         reach = REACH_NEAR
         while indices:
             vaddrs = array("Q", (places.vaddrs[index] for index in indices))
             made = array("I", bytes(4 * len(vaddrs)))
             problems = self._tracer.insert(
-                vaddrs, made, self._mode, self._strategy, reach, self._image, self._mapping.start
+                vaddrs, made, self._mode, self._strategy, reach, image, mapping.start
             )
             for index, number in zip(indices, made, strict=True):
                 numbers[index] = number
@@ -220,11 +201,3 @@ class _Batch:
         except NoRoom:
             return False
         return True
-
-
-def _mapping_refusal(mapping: Mapping | None) -> Refusal | None:
-    """Why nothing in a mapping can be probed."""
-    if mapping is None or not mapping.executable:
-        return Refusal.NOT_EXECUTABLE
-    # A write through a shared mapping would change the file on disk.
-    return Refusal.SHARED if mapping.shared else None

@@ -13,7 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, TypeVar
 
 from uprobe_core.linux import spawn as core_spawn
-from uprobes.boundaries import enclosing_instruction, function_instructions
+from uprobes.boundaries import enclosing_instruction, function_instructions, neighbours
 from uprobes.errors import ProbeRefused, UprobeError
 from uprobes.hit import Memory, Registers
 from uprobes.owner import Owner
@@ -321,8 +321,7 @@ def _refused(place: Place, refusal: Refusal, pid: int) -> ProbeRefused:
     """The exception for a place that was the only one asked for."""
     fact, hint = refusal.sentence, refusal.hint
     if refusal is Refusal.INSIDE and (insn := enclosing_instruction(place, pid)) is not None:
-        before = place.offset - (place.vaddr - insn.address)
-        names = [f"{place.symbol or hex(place.vaddr)}+{at:#x}" for at in (before, before + insn.length)]
+        names = neighbours(place, insn)
         fact = f"the address is inside the instruction at {names[0]} ({insn.bytes.hex(' ')}, {insn.length} bytes)"
         hint = f"probe {names[0]} or {names[1]}"
     return ProbeRefused(

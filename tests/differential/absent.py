@@ -62,6 +62,8 @@ def reason(mnemonic: str, insn: np.void, code: bytes, zydis_length: int) -> str 
         return f"{mnemonic}: {listed()[mnemonic]}"
     length = int(insn["length"])
     instruction = iced.decode(code, int(insn["bits"]))
+    if mnemonic == "clzero" and "clzero" not in processor.features():
+        return "no CLZERO"
     if instruction.is_invalid or mnemonic == "clzero":
         return generation(mnemonic, insn, code)
     if instruction.len != length:

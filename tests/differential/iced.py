@@ -1,10 +1,13 @@
-"""iced-x86 over arrays of byte sequences, as on an AMD processor without MPX."""
+"""iced-x86 over arrays of byte sequences, as on a processor of the vendor at hand without MPX."""
 
 import numpy as np
 import numpy.typing as npt
 from iced_x86 import Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind
 
-OPTIONS = DecoderOptions.AMD  # MPX is off unless asked for
+from tests.oracle import processor
+
+# MPX is off unless asked for.
+OPTIONS = DecoderOptions.AMD if processor.vendor() == "amd" else DecoderOptions.NONE
 MNEMONICS = {value: name.lower() for name, value in vars(Mnemonic).items() if isinstance(value, int)}
 NEAR = frozenset({OpKind.NEAR_BRANCH16, OpKind.NEAR_BRANCH32, OpKind.NEAR_BRANCH64})
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from tests.oracle import processor
+
 LISTED = Path(__file__).with_name("masks.txt")
 
 
@@ -28,12 +30,14 @@ class Entry:
 
 @functools.cache
 def entries() -> tuple[Entry, ...]:
-    """All lines of masks.txt."""
+    """The lines of masks.txt that hold on the vendor at hand."""
     found = []
     for line in LISTED.read_text().splitlines():
         if line and not line.startswith("#"):
             judge, difference, mnemonics, reason = (part.strip() for part in line.split("|"))
-            found.append(Entry(judge, difference, tuple(mnemonics.split()), reason))
+            name, _, vendor = judge.partition(" on ")
+            if vendor in ("", processor.vendor()):
+                found.append(Entry(name, difference, tuple(mnemonics.split()), reason))
     return tuple(found)
 
 

@@ -48,7 +48,7 @@ def windows(text: bytes, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8
 
 def swept(text: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """Where our sweep stopped, and the lengths found there; 0 where there is no instruction."""
-    listing = insn.decode_all(text, ADDRESS, vendor="amd")
+    listing = insn.decode_all(text, ADDRESS)
     offsets = np.asarray(listing.addresses).astype(np.int64) - ADDRESS
     lengths = np.where(np.asarray(listing.statuses) == 0, np.asarray(listing.lengths), 0)
     return offsets, lengths.astype(np.uint8)
@@ -80,7 +80,7 @@ def test_sweep_finds_the_same_instructions(text, judge):
 @pytest.mark.timeout(300)
 def test_targets_are_the_same(text):
     """Branches and rip-relative operands lead where iced says."""
-    listing = insn.decode_all(text, ADDRESS, vendor="amd")
+    listing = insn.decode_all(text, ADDRESS)
     decoder = iced.Decoder(64, text, iced.OPTIONS, ADDRESS)
     instruction = iced.Instruction()
     compared = 0

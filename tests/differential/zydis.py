@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tests.oracle import processor
 from tests.oracle.build import compile_program
 
 SOURCE = Path(__file__).with_name("zydis.c")
@@ -17,8 +18,8 @@ def available() -> bool:
 
 
 def lengths(codes: npt.NDArray[np.uint8], bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The length of the instruction at the start of each 16-byte row; 0 where Zydis refuses it."""
+    """The length of the instruction at the start of each 16-byte row, as at hand; 0 where Zydis refuses it."""
     program = compile_program("zydis", [SOURCE], ["-O2"], ["-lZydis", "-lZycore"])
     records = np.hstack([codes, bits.reshape(-1, 1)])
-    answer = subprocess.run([program], input=records.tobytes(), stdout=subprocess.PIPE, check=True)
+    answer = subprocess.run([program, processor.vendor()], input=records.tobytes(), stdout=subprocess.PIPE, check=True)
     return np.frombuffer(answer.stdout, np.uint8)

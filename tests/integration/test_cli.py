@@ -191,6 +191,34 @@ def test_explain_bytes_that_are_none(uprobes_cli, code):
     assert done.stderr
 
 
+def test_explain_all_of_a_file(uprobes_cli):
+    done = uprobes_cli("explain", "--all", "libc")
+    head, columns, *rows = done.stdout.splitlines()
+    assert "need one stop a hit" in head
+    assert columns.split() == ["instructions", "share", "stops", "a", "hit", "plan"]
+    (fact,) = objects(uprobes_cli("explain", "--all", "libc", "--json"))
+    assert fact["one_stop_share"] >= 0.999
+    assert fact["instructions"] > 100_000
+    assert fact["refusals"]["always_faults"] > 0
+    assert len(rows) == len(fact["plans"]) + len(fact["refusals"])
+    counted = sum(plan["instructions"] for plan in fact["plans"].values()) + sum(fact["refusals"].values())
+    assert counted == fact["instructions"]
+    shown = {row.split("%")[1].strip().lstrip("12 "): int(row.split()[0].replace(",", "")) for row in rows}
+    assert all(shown[name] == plan["instructions"] for name, plan in fact["plans"].items())
+
+
+def test_explain_all_in_the_other_mode(uprobes_cli):
+    (fact,) = objects(uprobes_cli("explain", "--all", "libc", "--mode", "step", "--json"))
+    assert fact["one_stop"] == 0
+    assert {plan["stops"] for plan in fact["plans"].values()} == {2}
+
+
+@pytest.mark.parametrize("words", [("libc:read",), ("--bytes", "90"), ("-p", "1"), ("--rip", "scratch")])
+def test_explain_all_stands_alone(uprobes_cli, words):
+    done = uprobes_cli("explain", "--all", "libc", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 # ---- doctor
 
 

@@ -23,6 +23,30 @@ static inline uint64_t start_gpr(unsigned number)
     return ARENA + place[number];
 }
 
+/* What LDTILECFG loads (SDM vol. 1, 18.2). Without a configuration every AMX instruction raises #UD. */
+struct tile_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+};
+
+/* Palette 1, and all eight tiles as large as it has them. */
+static inline struct tile_config tile_config(void)
+{
+    struct tile_config config = {.palette = 1};
+    for (unsigned i = 0; i < 8; i++) {
+        config.row_bytes[i] = 64;
+        config.rows[i] = 16;
+    }
+    return config;
+}
+
+/* Asks the kernel for the tiles, for this process and its children; harmless where there are none. */
+void machine_ask_tiles(void);
+
+/* Configures the tiles of this thread, where there are any. */
+void machine_load_tiles(void);
+
 /* Maps the code page, its guard and the arena at their addresses. Returns 0 or -1 (errno says why). */
 int machine_map(void);
 

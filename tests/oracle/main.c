@@ -127,6 +127,7 @@ int main(int argc, char **argv)
         uint32_t kind, count;
     } header;
     signal(SIGPIPE, SIG_IGN);
+    machine_ask_tiles();
     batch = mmap(NULL, sizeof *batch, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (batch == MAP_FAILED || machine_map() != 0)
         fail("mmap");

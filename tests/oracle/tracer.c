@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "tracer.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,7 +18,8 @@
 #include "search.h"
 
 static pid_t child;
-static struct user_fpregs_struct fresh_fpregs;
+static uint8_t xstate[16384]; /* all of it: AMX's is the largest with 8 KiB */
+static struct iovec fresh_xstate = {.iov_base = xstate};
 
 /* A stop on another CPU costs a wake-up across cores, four times the stop itself. */
 static void pin_here(void)
@@ -35,6 +38,7 @@ static int child_start(void)
     child = fork();
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        machine_load_tiles();
         ptrace(PTRACE_TRACEME, 0, 0, 0);
         raise(SIGSTOP);
         _exit(1);
@@ -43,8 +47,8 @@ static int child_start(void)
     if (child < 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
         return -1;
     ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_EXITKILL);
-    ptrace(PTRACE_GETFPREGS, child, 0, &fresh_fpregs);
-    return 0;
+    fresh_xstate.iov_len = sizeof xstate;
+    return (int)ptrace(PTRACE_GETREGSET, child, NT_X86_XSTATE, &fresh_xstate);
 }
 
 void tracer_stop(void)
@@ -91,7 +95,7 @@ static int child_step(const struct judge_in *in, uint8_t given, struct sight *si
     if (ptrace(PTRACE_GETREGS, child, 0, &regs) != 0)
         return -1;
     registers_load(&regs, start, in->bits);
-    if (ptrace(PTRACE_SETREGS, child, 0, &regs) != 0 || ptrace(PTRACE_SETFPREGS, child, 0, &fresh_fpregs) != 0 ||
+    if (ptrace(PTRACE_SETREGS, child, 0, &regs) != 0 || ptrace(PTRACE_SETREGSET, child, NT_X86_XSTATE, &fresh_xstate) != 0 ||
         ptrace(PTRACE_SINGLESTEP, child, 0, 0) != 0)
         return -1;
     int status;

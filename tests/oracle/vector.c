@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "machine.h"
+
 #define MXCSR_START 0x1f80u
 #define FCW_START 0x037fu
 #define LEGACY_END 464 /* then 48 bytes for software, where the kernel keeps the size and the components */
@@ -16,6 +18,7 @@
 #define COMPONENT_SSE 1
 #define COMPONENT_AVX 2
 #define COMPONENT_OPMASK 5
+#define COMPONENT_TILE_CONFIG 17
 
 struct software { /* struct _fpx_sw_bytes of the kernel's sigcontext.h */
     uint32_t magic, extended_size;
@@ -44,11 +47,20 @@ static uint32_t component_offset(unsigned component)
     return offsets[component];
 }
 
+static uint64_t tiles_configure(fpregset_t state)
+{
+    struct tile_config config = tile_config();
+    if (!(software_of(state)->features & 1u << COMPONENT_TILE_CONFIG))
+        return 0;
+    memcpy((char *)state + component_offset(COMPONENT_TILE_CONFIG), &config, sizeof config);
+    return 1u << COMPONENT_TILE_CONFIG;
+}
+
 void vector_clear(fpregset_t state)
 {
     state->cwd = FCW_START;
     state->mxcsr = MXCSR_START;
-    *features_of(state) = 0;
+    *features_of(state) = tiles_configure(state);
 }
 
 void vector_fill(fpregset_t state)
@@ -56,7 +68,7 @@ void vector_fill(fpregset_t state)
     uint64_t features = software_of(state)->features;
     uint64_t wanted = 1u << COMPONENT_SSE | 1u << COMPONENT_AVX | 1u << COMPONENT_OPMASK;
     vector_clear(state);
-    *features_of(state) = features & wanted;
+    *features_of(state) |= features & wanted;
     uint32_t *xmm = (uint32_t *)((char *)state + XMM_OFFSET);
     uint32_t *ymm_high = (uint32_t *)((char *)state + EXTENDED);
     for (unsigned number = 0; number < 16; number++)

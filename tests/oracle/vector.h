@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <ucontext.h>
 
-/* Initial state in every component; exceptions masked. */
+/* Initial state in every component, but tiles are configured where there is AMX; exceptions masked. */
 void vector_clear(fpregset_t state);
 
 /* A fixed pattern: even registers hold small multiples of 64 in every dword (indices that stay in the arena),

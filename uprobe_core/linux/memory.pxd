@@ -8,7 +8,7 @@ from libc.errno cimport EFAULT, EINTR, EIO, errno
 from libc.stdint cimport uint8_t, uint64_t
 from posix.types cimport pid_t
 
-from uprobe_core.linux.ptrace cimport syscall
+from uprobe_core.linux.ptrace cimport iovec_t, syscall
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t pread64(int fd, void *buffer, size_t size, long offset)
@@ -17,11 +17,6 @@ cdef extern from "<unistd.h>" nogil:
 cdef extern from "<sys/syscall.h>" nogil:
     const long SYS_process_vm_readv
     const long SYS_process_vm_writev
-
-cdef extern from "<sys/uio.h>" nogil:
-    ctypedef struct iovec_t "struct iovec":
-        void *iov_base
-        size_t iov_len
 
 cdef inline long memory_vector(long call, pid_t tid, uint64_t vaddr, void *buffer, size_t size) noexcept nogil:
     cdef iovec_t ours, theirs

@@ -22,7 +22,7 @@ cdef extern from "<sys/ptrace.h>" nogil:
     const int PTRACE_CONT
     const int PTRACE_SINGLESTEP
     const int PTRACE_GETREGS
-    const int PTRACE_SETREGS
+    const int PTRACE_SETREGSET
     const int PTRACE_DETACH
     const int PTRACE_SYSCALL
     const int PTRACE_GETEVENTMSG
@@ -56,9 +56,20 @@ cdef extern from "<signal.h>" nogil:
         int si_code
         void *si_addr
 
-# The word offset of rip in struct user, whose first member is user_regs_struct.
+cdef extern from "<elf.h>" nogil:
+    const int NT_PRSTATUS
+
+cdef extern from "<sys/uio.h>" nogil:
+    ctypedef struct iovec_t "struct iovec":
+        void *iov_base
+        size_t iov_len
+
+# Words of struct user, whose first member is user_regs_struct.
 cdef enum:
-    USER_RIP = 16 * 8
+    WORD_RIP = 16
+    WORD_SS = 20       # the first of the segment registers and bases but cs
+    WORD_GS_BASE = 22
+    WORDS = 27
 
 cdef inline long ptrace_call(long request, pid_t tid, unsigned long addr, unsigned long argument) noexcept nogil:
     if syscall(SYS_ptrace, request, <long>tid, addr, argument) < 0:
@@ -86,17 +97,39 @@ cdef inline long task_step(pid_t tid, int signal) noexcept nogil:
 cdef inline long task_to_syscall(pid_t tid, int signal) noexcept nogil:
     return ptrace_call(PTRACE_SYSCALL, tid, 0, signal)
 
+cdef inline long word_get(pid_t tid, unsigned int word, uint64_t *value) noexcept nogil:
+    return ptrace_call(PTRACE_PEEKUSER, tid, word * 8, <unsigned long>value)
+
+cdef inline long word_set(pid_t tid, unsigned int word, uint64_t value) noexcept nogil:
+    return ptrace_call(PTRACE_POKEUSER, tid, word * 8, value)
+
 cdef inline long ip_get(pid_t tid, uint64_t *ip) noexcept nogil:
-    return ptrace_call(PTRACE_PEEKUSER, tid, USER_RIP, <unsigned long>ip)
+    return word_get(tid, WORD_RIP, ip)
 
 cdef inline long ip_set(pid_t tid, uint64_t ip) noexcept nogil:
-    return ptrace_call(PTRACE_POKEUSER, tid, USER_RIP, ip)
+    return word_set(tid, WORD_RIP, ip)
 
 cdef inline long regs_get(pid_t tid, regs_t *regs) noexcept nogil:
     return ptrace_call(PTRACE_GETREGS, tid, 0, <unsigned long>regs)
 
+# Sets the general registers, rip, flags and cs. The segment registers and bases behind them stay as they are: the kernel
+# may refuse to set them to the very values that it reported, halfway through (a null selector with a privilege level, a
+# base in the upper half: Linux arch/x86/kernel/ptrace.c, set_segment_reg and putreg).
 cdef inline long regs_set(pid_t tid, const regs_t *regs) noexcept nogil:
-    return ptrace_call(PTRACE_SETREGS, tid, 0, <unsigned long>regs)
+    cdef iovec_t what
+    what.iov_base = <void *>regs
+    what.iov_len = WORD_SS * 8
+    return ptrace_call(PTRACE_SETREGSET, tid, NT_PRSTATUS, <unsigned long>&what)
+
+# Sets all of them, of the segment registers and bases those that differ.
+cdef inline long regs_change(pid_t tid, const regs_t *regs) noexcept nogil:
+    cdef regs_t before
+    cdef int word
+    cdef long status = regs_get(tid, &before)
+    for word in range(WORD_SS, WORDS):
+        if status == 0 and (<const uint64_t *>&before)[word] != (<const uint64_t *>regs)[word]:
+            status = word_set(tid, word, (<const uint64_t *>regs)[word])
+    return regs_set(tid, regs) if status == 0 else status
 
 cdef inline long event_message(pid_t tid, unsigned long *message) noexcept nogil:
     return ptrace_call(PTRACE_GETEVENTMSG, tid, 0, <unsigned long>message)

@@ -15,9 +15,6 @@ cdef int hit_serve(engine_t *engine, task_t *task, site_t *site) noexcept nogil
 # LOOP_IN_PLACE: there is no slot, and the instruction cannot be emulated or would fault.
 cdef int hit_resume(engine_t *engine, task_t *task, site_t *site, regs_t *regs) noexcept nogil
 
-# The task is in front of the site again and will hit it once more: that hit is this one.
-cdef void hit_take_back(engine_t *engine, task_t *task, site_t *site) noexcept nogil
-
 # The task's single step ended in a trap.
 cdef int step_finish(engine_t *engine, task_t *task) noexcept nogil
 

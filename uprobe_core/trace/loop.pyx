@@ -24,8 +24,9 @@ from uprobe_core.trace.deferral cimport signal_can_wait, signal_catch_up, signal
 from uprobe_core.trace.engine cimport LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_NONE, LOOP_ORPHANED
 from uprobe_core.trace.follow cimport follow_task
 from uprobe_core.trace.hit cimport hit_serve, slot_can_finish, slot_leave, step_abort, step_finish
+from uprobe_core.trace.restart cimport restart_deliver, restart_is_frame, restart_settle
 from uprobe_core.trace.tasks cimport (
-    TASK_DEFERRING, TASK_FOREIGN, TASK_STEPPING, task_find, task_remove, tasks_keep,
+    TASK_DEFERRING, TASK_FOREIGN, TASK_RESTARTING, TASK_STEPPING, task_find, task_remove, tasks_keep,
 )
 
 cdef extern from "<signal.h>" nogil:
@@ -120,7 +121,7 @@ cdef int signal_deliver(engine_t *engine, task_t *task, int signal) noexcept nog
                 status = ip_get(task.tid, &ip)
                 info.si_addr = <void *>ip
                 status = siginfo_set(task.tid, &info)
-    return <int>task_cont(task.tid, signal)
+    return restart_deliver(task, signal)
 
 
 cdef int trap_is_ours(engine_t *engine, task_t *task, uint64_t ip) noexcept nogil:
@@ -142,6 +143,8 @@ cdef int trap_serve(engine_t *engine, task_t *task) noexcept nogil:
     cdef long status
     if task.flags & TASK_STEPPING:
         return step_finish(engine, task)
+    if task.flags & TASK_RESTARTING and restart_settle(engine, task):
+        return <int>task_cont(task.tid, 0)
     status = ip_get(task.tid, &ip)
     if status < 0:
         return <int>status
@@ -197,7 +200,9 @@ cdef bint stop_is_hit_taken_back(engine_t *engine, const stop_t *stop) noexcept 
     cdef task_t *task = task_find(&engine.tasks, stop.tid)
     cdef uint64_t ip
     cdef uint32_t number
-    if stop.status != SIGTRAP or task == NULL or task.flags & TASK_STEPPING or ip_get(stop.tid, &ip) < 0:
+    if stop.status != SIGTRAP or task == NULL or task.flags & TASK_STEPPING or restart_is_frame(task):
+        return False
+    if ip_get(stop.tid, &ip) < 0:
         return False
     number = site_find(&engine.text.sites, ip - 1)
     if number == SITE_NONE or not site_at(&engine.text.sites, number).state & SITE_ARMED:

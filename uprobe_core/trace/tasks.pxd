@@ -12,8 +12,9 @@ cdef enum task_flag:
     TASK_FOREIGN = 0x04   # of another thread group that shares the address space (vfork, CLONE_VM)
     TASK_DEFERRING = 0x10 # steps through its slot before signal `deferred` is delivered
     TASK_KEPT = 0x20      # a new target that waits at its entry point, its stop taken note of
-    TASK_SPARED = 0x40    # asleep in a call and nowhere near a slot: need not be stopped for a leave
-    TASK_REPLAY = 0x08    # the hit at `site` was reported already and comes once more
+    TASK_REPLAY = 0x08    # the hit at `replay_ip` was reported already and comes once more
+    TASK_RESTARTING = 0x40 # the system call of the site at `restart_ip` was interrupted and may be restarted
+    TASK_SPARED = 0x80    # asleep in a call and nowhere near a slot: need not be stopped for a leave
 
 ctypedef struct task_t:
     pid_t tid       # 0: an empty entry
@@ -22,6 +23,9 @@ ctypedef struct task_t:
     uint32_t site
     saved_t saved   # what the step has to put back
     uint32_t taken_back  # how often the hit at `site` was taken back for a signal, in a row
+    uint64_t replay_ip   # of the site, and the stack pointer at the hit
+    uint64_t replay_rsp
+    uint64_t restart_ip
     int deferred         # the signal that waits
     siginfo_t deferred_info
     uint64_t mask        # the signal mask to put back then

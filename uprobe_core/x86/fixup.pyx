@@ -20,6 +20,7 @@ from uprobe_core.x86.branch cimport branch_is_conditional, branch_target
 from uprobe_core.x86.registers cimport regs_get, regs_set
 
 cdef enum:
+    OPCODE_POPF = 0x9D
     OPCODE_SYSCALL = 0x05 # the second byte; int 0x80 ends in 80
     # The kernel's own error numbers, never seen by a program (Linux include/linux/errno.h).
     ERESTARTSYS = 512
@@ -120,5 +121,8 @@ cdef void fixup_abort(const place_t *place, const saved_t *saved, regs_t *regs) 
         syscall_leave(place, saved.eflags, regs)
         return
     regs.rip = place.ip
-    # The kernel hides the stepper's TF, but not in front of an instruction that loads the flags itself (popf, iret).
+    # The kernel hides the stepper's TF, but not in front of an instruction that loads the flags itself: iret, whose plan
+    # is none of these, and popf.
+    if place.kind & (FIX_IP | FIX_SCRATCH | FIX_SEGMENT) and place.original[place.length - 1] != OPCODE_POPF:
+        return
     regs.eflags = (regs.eflags & ~<uint64_t>EFLAGS_TF) | (saved.eflags & EFLAGS_TF)

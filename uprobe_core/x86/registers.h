@@ -18,6 +18,10 @@ static const uint8_t regs_index[16] = {
     REGS_INDEX(rsi), REGS_INDEX(rdi), REGS_INDEX(r8),  REGS_INDEX(r9),  REGS_INDEX(r10), REGS_INDEX(r11),
     REGS_INDEX(r12), REGS_INDEX(r13), REGS_INDEX(r14), REGS_INDEX(r15)};
 
+static inline unsigned regs_word(unsigned number) {
+    return regs_index[number & 15];
+}
+
 static inline uint64_t regs_get(const regs_t *regs, unsigned number) {
     return ((const uint64_t *)regs)[regs_index[number & 15]];
 }

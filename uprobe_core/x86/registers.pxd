@@ -12,5 +12,7 @@ cdef extern from "registers.h" nogil:
     const unsigned int REG_RSI
     const unsigned int REG_RDI
 
+    # Which word of regs_t it is.
+    unsigned int regs_word(unsigned int number)
     uint64_t regs_get(const regs_t *regs, unsigned int number)
     void regs_set(regs_t *regs, unsigned int number, uint64_t value)

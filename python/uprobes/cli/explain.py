@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from uprobe_core.x86.relocate import Plan, plan
+from uprobes.cli.files import find_file
 from uprobes.cli.options import MODES, json_option, pid_option
 from uprobes.cli.output import print_note, print_object
-from uprobes.cli.places import Found, find_places
-from uprobes.errors import EXIT_FAILED
+from uprobes.cli.places import Found, Room, find_places
+from uprobes.cli.survey import explain_all
+from uprobes.errors import EXIT_FAILED, DecodeError
 from uprobes.insn import Insn, decode
 from uprobes.refusal import Refusal
 
@@ -29,7 +31,9 @@ class Explanation:
 
     spec: str | None
     found: Found | None
-    insn: Insn
+    address: int
+    insn: Insn | None
+    """None where no instruction is."""
     plan: Plan | None
     refusal: Refusal | None
 
@@ -38,6 +42,9 @@ class Explanation:
         insn = self.insn
         if self.found is not None:
             yield "place", self.found.describe()
+        if insn is None:
+            yield from self._describe_refusal()
+            return
         facts = f"{len(insn.bytes)} {'byte' if len(insn.bytes) == 1 else 'bytes'}"
         target = f", refers to {insn.target:#x}" if insn.target is not None else ""
         yield "instruction", f"{insn.bytes.hex(' ')}  {insn.mnemonic}  ({facts}{target})"
@@ -63,22 +70,22 @@ class Explanation:
 
     def _describe_slot(self, made: Plan) -> str:
         if made.slot_ip is None:
-            return "none: the tracer does it all"
+            return "none: the tracer does it all" if made.place == "none" else "none: there is no room within reach"
         example = "" if self.found and self.found.pid else ", for example"
         return f"{made.slot.hex(' ')}  at {made.slot_ip:#x}{example}"
 
     def fields(self) -> dict[str, Any]:
         """The same for JSON."""
-        made = self.plan
+        insn, made = self.insn, self.plan
         return {
             "spec": self.spec,
             **(self.found.fields() if self.found else {}),
-            "address": hex(self.insn.address),
-            "bytes": self.insn.bytes.hex(),
-            "mnemonic": self.insn.mnemonic,
-            "target": None if self.insn.target is None else hex(self.insn.target),
-            "reads": sorted(self.insn.reads),
-            "writes": sorted(self.insn.writes),
+            "address": hex(self.address),
+            "bytes": insn and insn.bytes.hex(),
+            "mnemonic": insn and insn.mnemonic,
+            "target": None if insn is None or insn.target is None else hex(insn.target),
+            "reads": insn and sorted(insn.reads),
+            "writes": insn and sorted(insn.writes),
             "refusal": self.refusal and self.refusal.name.lower(),
             "plan": made and made.kind_name,
             "strategy": made and made.strategy,
@@ -97,26 +104,34 @@ def _effects(insn: Insn) -> str:
     return f"reads {reads or 'no register'}; writes {writes or 'no register'}{memory}"
 
 
-def explain_code(code: bytes, address: int, slot_vaddr: int | None, mode: str, rip: str) -> tuple[Insn, Plan]:
+def explain_code(code: bytes, address: int, room: Room, mode: str, rip: str) -> tuple[Insn, Plan]:
     """The instruction at the start of `code` and its plan; DecodeError where there is none."""
     insn = decode(code, address)
     made = plan(insn.bytes, address, mode=mode, rip=rip)
-    if not made.refusal and made.place != "none" and slot_vaddr is not None:
-        made = plan(insn.bytes, address, slot_vaddr, mode=mode, rip=rip)
+    if not made.refusal and made.place != "none":
+        made = plan(
+            insn.bytes, address, room.slot_vaddr(made.place, address, insn.target), mode=mode, rip=rip
+        )
     return insn, made
 
 
 def explain_place(spec: str, found: Found, mode: str, rip: str) -> Explanation:
     """The whole way for one place."""
-    insn, made = explain_code(found.code, found.address, found.slot_vaddr, mode, rip)
+    try:
+        insn, made = explain_code(found.code, found.address, found.room, mode, rip)
+    except DecodeError as error:
+        short = error.offset >= len(found.code)
+        reason = found.refusal or (Refusal.TRUNCATED if short else Refusal.UNDECODABLE)
+        return Explanation(spec, found, found.address, None, None, reason)
     refusal = found.refusal or (Refusal(made.refusal) if made.refusal else None)
-    return Explanation(spec, found, insn, None if refusal else made, refusal)
+    return Explanation(spec, found, found.address, insn, None if refusal else made, refusal)
 
 
 @click.command("explain")
 @click.argument("specs", nargs=-1, metavar="SPEC…")
 @pid_option
 @click.option("--bytes", "code", metavar="HEX", help="Explain these bytes instead of a place.")
+@click.option("--all", "module", metavar="MODULE", help="Count how every instruction of a file would be probed.")
 @click.option("--at", "address", default="0x401000", show_default=True, metavar="ADDRESS", help="Where --bytes lie.")
 @click.option("--mode", type=click.Choice(MODES), default="auto", show_default=True)
 @click.option("--rip", type=click.Choice(RIPS), default="auto", show_default=True, help="For rip-relative operands.")
@@ -127,6 +142,7 @@ def command(
     specs: tuple[str, ...],
     pid: int | None,
     code: str | None,
+    module: str | None,
     address: str,
     mode: str,
     rip: str,
@@ -141,9 +157,15 @@ def command(
     uprobes explain libc:malloc+4
     uprobes explain -p 1234 'libsqlite3:sqlite3_step'
     uprobes explain --bytes '48 8b 05 10 20 00 00'
+    uprobes explain --all libcrypto
     """
-    if (code is None) == (not specs):
-        raise click.UsageError("say what to explain: SPEC…, or --bytes HEX", context)
+    if [bool(specs), code is not None, module is not None].count(True) != 1:
+        raise click.UsageError("say what to explain: SPEC…, --bytes HEX, or --all MODULE", context)
+    if module is not None:
+        if pid is not None or rip != "auto":
+            raise click.UsageError("--all looks at a file, in mode --mode; leave -p and --rip out", context)
+        explain_all(find_file(module), mode, as_json)
+        return
     if code is not None:
         explanations = [_explain_bytes(code, address, mode, rip)]
     else:
@@ -171,9 +193,9 @@ def _explain_bytes(text: str, address: str, mode: str, rip: str) -> Explanation:
         vaddr = int(address, 0)
     except ValueError:
         raise click.UsageError(f"--at {address!r}: not an address; hint: --at 0x401000") from None
-    insn, made = explain_code(code, vaddr, vaddr + 0x10000, mode, rip)
+    insn, made = explain_code(code, vaddr, Room(vaddr + 0x10000), mode, rip)
     refusal = Refusal(made.refusal) if made.refusal else None
-    return Explanation(None, None, insn, None if refusal else made, refusal)
+    return Explanation(None, None, vaddr, insn, None if refusal else made, refusal)
 
 
 def _print(explanation: Explanation) -> None:

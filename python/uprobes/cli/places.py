@@ -5,18 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from uprobes.areas import REACH
+from uprobes.boundaries import enclosing_instruction, neighbours
 from uprobes.cli.files import open_file
-from uprobes.insn import decode_all
-from uprobes.process import read_mappings, read_modules, topmost_end
+from uprobes.errors import DecodeError
+from uprobes.insn import decode, decode_all
+from uprobes.places import Places
+from uprobes.process import find_hole, read_mappings, read_modules, topmost_end
 from uprobes.refusal import Refusal
 from uprobes.resolve import resolve
+from uprobes.soundness import sound_places
 from uprobes.spec import ProbeSpec, parse
 from uprobes.symbols.locate import locate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from uprobes.place import Place
+    from uprobes.process import Mapping
     from uprobes.symbols.binary import Binary
     from uprobes.symbols.location import Location
 
@@ -25,11 +31,29 @@ PAGE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """Where slots would be asked for: at `top`, or in a hole between `mappings` where they have to be near."""
+
+    top: int
+    mappings: Sequence[Mapping] = ()
+
+    def slot_vaddr(self, place: str, address: int, target: int | None) -> int | None:
+        """For an instruction at `address`, by Plan.place; `target` is what the slot has to reach. None: no room."""
+        if place == "below":
+            near = (0, address)
+        elif place == "near" and target is not None:
+            near = (max(address, target) - REACH, min(address, target) + REACH)
+        else:
+            return self.top
+        return find_hole(self.mappings, PAGE, near) if self.mappings else min(self.top, near[1] - PAGE) // PAGE * PAGE
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """One place: what it is called, where it lies, and what is there.
 
-    `address` is in the process, or the file's own where `pid` is None. `code` begins there. `slot_vaddr` is where
-    a slot would be asked for.
+    `address` is in the process, or the file's own where `pid` is None. `code` begins there, as the file has it.
+    `room` is where a slot could lie.
     """
 
     pid: int | None
@@ -38,7 +62,7 @@ class Found:
     offset: int
     address: int
     code: bytes
-    slot_vaddr: int
+    room: Room
     refusal: Refusal | None
     hint: str | None
     """With INSIDE: where the instructions around it begin."""
@@ -76,15 +100,16 @@ def _in_file(spec: ProbeSpec) -> Iterator[Found]:
     with open_file(spec) as binary:
         end = max(segment.end_vaddr for segment in binary.elf.load_segments)
         for location in locate(spec, binary):
-            yield _from_location(location, binary, _page_after(end))
+            yield _from_location(location, binary, Room(_page_after(end)))
 
 
-def _from_location(location: Location, binary: Binary, slot_vaddr: int) -> Found:
+def _from_location(location: Location, binary: Binary, room: Room) -> Found:
     def read(vaddr: int, size: int) -> bytes:
         end = next((end for start, end in binary.elf.code_ranges if start <= vaddr < end), vaddr)
         return binary.elf.read(vaddr, min(size, end - vaddr))
 
     refusal, hint = _check_start(location.start_vaddr, location.vaddr, location.symbol_vaddr, location.symbol, read)
+    refusal = binary.refusal_at(location.vaddr) or refusal
     return Found(
         pid=None,
         module=location.module,
@@ -92,7 +117,7 @@ def _from_location(location: Location, binary: Binary, slot_vaddr: int) -> Found
         offset=location.offset,
         address=location.vaddr,
         code=read(location.vaddr, INSN_MAX),
-        slot_vaddr=slot_vaddr,
+        room=room,
         refusal=refusal,
         hint=hint,
         aliases=location.aliases,
@@ -101,24 +126,45 @@ def _from_location(location: Location, binary: Binary, slot_vaddr: int) -> Found
 
 
 def _in_process(spec: ProbeSpec, pid: int) -> Iterator[Found]:
-    places = resolve(spec, read_modules(pid), pid)
-    slot_vaddr = topmost_end(read_mappings(pid)) + PAGE
+    modules = read_modules(pid)
+    places = Places(resolve(spec, modules, pid), (), modules)
+    mappings = read_mappings(pid)
+    room = Room(topmost_end(mappings) + PAGE, mappings)
+    refusals: dict[int, Refusal] = {}
+    codes: dict[int, bytes] = {}
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
 
-        def read(vaddr: int, size: int) -> bytes:
+        def read(vaddr: int) -> bytes:
             try:
                 memory.seek(vaddr)
-                return memory.read(size)
-            except OSError:  # nothing is mapped there
+                return memory.read(INSN_MAX)
+            except (OSError, OverflowError):  # nothing is mapped there
                 return b""
 
-        for place in places:
-            yield _from_place(place, pid, read, slot_vaddr)
+        for mapping, image, indices in sound_places(pid, places, refusals):
+            for index in indices:
+                off = places.vaddrs[index] - mapping.start
+                codes[index] = bytes(image[off : off + INSN_MAX])
+                if _is_changed(codes[index], read(places.vaddrs[index])):
+                    refusals[index] = Refusal.CHANGED
+        for index, place in enumerate(places):
+            code = codes[index] if index in codes else read(place.vaddr)
+            yield _from_place(place, pid, code, room, refusals.get(index))
 
 
-def _from_place(place: Place, pid: int, read: Callable[[int, int], bytes], slot_vaddr: int) -> Found:
-    refusal, hint = _check_start(place.start_vaddr, place.vaddr, place.vaddr - place.offset, place.symbol, read)
-    code = read(place.vaddr, INSN_MAX)
+def _is_changed(code: bytes, memory: bytes) -> bool:
+    """Whether memory has not the instruction that the file has."""
+    try:
+        insn = decode(code)
+    except DecodeError:
+        return False
+    return memory[: insn.length] != insn.bytes
+
+
+def _from_place(place: Place, pid: int, code: bytes, room: Room, refusal: Refusal | None) -> Found:
+    hint = None
+    if refusal is Refusal.INSIDE and (insn := enclosing_instruction(place, pid)) is not None:
+        hint = f"probe {' or '.join(neighbours(place, insn))}"
     return Found(
         pid=pid,
         module=place.module,
@@ -126,8 +172,8 @@ def _from_place(place: Place, pid: int, read: Callable[[int, int], bytes], slot_
         offset=place.offset,
         address=place.vaddr,
         code=code,
-        slot_vaddr=slot_vaddr,
-        refusal=refusal if code else Refusal.NOT_EXECUTABLE,
+        room=room,
+        refusal=refusal,
         hint=hint,
         aliases=place.location.aliases if place.location else (),
         is_ifunc=False,
