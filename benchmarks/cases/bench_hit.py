@@ -4,6 +4,7 @@ The target measures itself. The floor is measured before every round, on the sam
 """
 
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -20,6 +21,8 @@ from tests.victim import Victim
 
 CALLS = 1000
 FLOORS = {"trap": ("stop",), "step": ("stop", "step")}
+LIMITS = {"trap": 1.25, "step": 1.2}
+PEER_CALLS = CALLS // 5
 
 
 def floor_ns(mode: str, cpu: int) -> float:
@@ -54,7 +57,7 @@ def bench_count(benchmark, victim, cpu, mode):
     hot = victim("hot")
     with uprobes.attach(hot.pid) as target:
         target.probe("hot:hot", mode=mode)
-        measure_hits(benchmark, hot, lambda: floor_ns(mode, cpu), limit=1.5)
+        measure_hits(benchmark, hot, lambda: floor_ns(mode, cpu), LIMITS[mode])
 
 
 @pytest.mark.parametrize("mode", ["trap", "step"])
@@ -64,7 +67,7 @@ def bench_count_free(benchmark, victim, mode):
     cpu = max(os.sched_getaffinity(0))
     with uprobes.attach(hot.pid) as target:
         target.probe("hot:hot", mode=mode)
-        measure_hits(benchmark, hot, lambda: floor_ns(mode, cpu), limit=None)
+        measure_hits(benchmark, hot, lambda: floor_ns(mode, cpu), None)
 
 
 def bench_callback(benchmark, victim, cpu):
@@ -77,32 +80,37 @@ def bench_callback(benchmark, victim, cpu):
         def _(hit):
             seen[:] = [hit.args[0]]
 
-        measure_hits(benchmark, hot, lambda: measure("stop", cpu)[0], limit=None)
+        measure_hits(benchmark, hot, lambda: measure("stop", cpu)[0], None)
     assert seen
 
 
 def bench_python_ptrace(benchmark, victim, cpu):
     """The peer: a breakpoint of python-ptrace, in a process of its own."""
-    hot = victim("hot")
-    address = function_address(hot, "hot")
-    calls = CALLS // 5
-    served = (2 + ROUNDS) * calls
-    peer = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.compare.python_ptrace", str(hot.pid), hex(address), str(served)],
-        stdout=subprocess.PIPE,
-        env=ENVIRONMENT,
-        cwd=ROOT,
-    )
+    served = str((2 + ROUNDS) * PEER_CALLS)
+    measure_peer(benchmark, victim("hot"), cpu, [sys.executable, "-m", "benchmarks.compare.python_ptrace"], served)
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="no gdb; Debian: apt-get install gdb")
+def bench_gdb(benchmark, victim, cpu):
+    """The peer: a breakpoint of gdb that counts and goes on by itself."""
+    measure_peer(benchmark, victim("hot"), cpu, [sys.executable, "-m", "benchmarks.compare.gdb"])
+
+
+def measure_peer(benchmark, hot: Victim, cpu: int, command: list[str], *arguments: str) -> None:
+    """The same calls with a breakpoint of another tool, which says `in` when it is in; the floor is the bare stop."""
+    words = [*command, str(hot.pid), hex(function_address(hot, "hot")), *arguments]
+    peer = subprocess.Popen(words, stdout=subprocess.PIPE, env=ENVIRONMENT, cwd=ROOT)
     try:
-        peer.stdout.readline()
+        assert b"in\n" in iter(peer.stdout.readline, b"")
         floors, hits = [], []
         benchmark.pedantic(
-            lambda: hits.append(call_ns(hot, calls)),
+            lambda: hits.append(call_ns(hot, PEER_CALLS)),
             setup=lambda: floors.append(measure("stop", cpu)[0]),
             rounds=ROUNDS,
             warmup_rounds=1,
         )
     finally:
+        hot.kill()
         peer.send_signal(signal.SIGKILL)
         peer.wait()
         peer.stdout.close()

@@ -7,7 +7,7 @@ registers restored after it. displacement needs a slot within reach, and then no
 import pytest
 
 import uprobes
-from benchmarks.cases.bench_hit import floor_ns, measure_hits
+from benchmarks.cases.bench_hit import LIMITS, floor_ns, measure_hits
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ def bench_rip_relative(benchmark, victim, cpu, mode, rip):
     program = victim("rip_relative")
     with uprobes.attach(program.pid) as target:
         target.probe("rip_relative:load", mode=mode, rip=rip)
-        measure_hits(benchmark, program, lambda: floor_ns(mode, cpu), limit=None)
+        measure_hits(benchmark, program, lambda: floor_ns(mode, cpu), LIMITS[mode])

@@ -45,9 +45,9 @@ _HOMES = {
     "spawn": "target",
 }
 _ERRORS = (
-    "AlreadyTraced", "AmbiguousSymbol", "DecodeError", "InvalidElf", "MemoryFault", "ModuleNotFound",
-    "NoRoom", "NotPermitted", "PredicateError", "ProbeRefused", "RemoteCallFailed", "SpecError", "SymbolNotFound",
-    "TargetGone", "UnsupportedTarget", "UprobeError",
+    "AlreadyTraced", "AmbiguousSymbol", "DecodeError", "InvalidElf", "JournalError", "MemoryFault",
+    "ModuleNotFound", "NoRoom", "NotPermitted", "PredicateError", "ProbeRefused", "RemoteCallFailed", "SpecError",
+    "SymbolNotFound", "TargetGone", "UnsupportedTarget", "UprobeError",
 )  # fmt: skip
 
 __all__ = ["__version__", *_ERRORS, *_HOMES]

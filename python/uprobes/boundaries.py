@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import compress
 from typing import TYPE_CHECKING
 
+from uprobe_core.x86.boundaries import mark_boundaries
 from uprobes.insn import decode, decode_all
 from uprobes.process import Mapping, mapping_at, read_image, read_mappings
 from uprobes.refusal import Refusal
@@ -24,33 +25,14 @@ def find_boundaries(
     goes to `refusals`. `image` is what the mapping's file has; all these places are in the mapping.
     """
     vaddrs, starts = places.vaddrs[first:last], places.starts[first:last]
-    if vaddrs == starts:
-        return range(first, last)
-    sound: list[int] = []
-    for start, group in groupby(range(first, last), key=places.starts.__getitem__):
-        indices = list(group)
-        if start == 0:
-            refusals.update(dict.fromkeys(indices, Refusal.NO_START))
-            continue
-        inside = _instructions(start, places.vaddrs[indices[-1]], mapping, image)
-        if inside.issuperset(places.vaddrs[indices[0] : indices[-1] + 1]):
-            sound += indices
-            continue
-        for index in indices:
-            if places.vaddrs[index] in inside:
-                sound.append(index)
-            else:
-                refusals[index] = Refusal.INSIDE
-    return sound
-
-
-def _instructions(start: int, last: int, mapping: Mapping, image: memoryview) -> frozenset[int]:
-    """Where instructions begin from `start` up to and with `last`."""
-    if start < mapping.start:
-        return frozenset()
-    # 15 more bytes: the instruction that straddles the end is decoded whole.
-    decoded = decode_all(image[start - mapping.start : last - mapping.start + 15], start)
-    return frozenset(decoded.addresses)
+    every = range(first, last)
+    marks = bytearray(len(every))
+    if vaddrs == starts or mark_boundaries(image, mapping.start, vaddrs, starts, marks) == len(every):
+        return every
+    for index, start, mark in zip(every, starts, marks, strict=True):
+        if not mark:
+            refusals[index] = Refusal.INSIDE if start else Refusal.NO_START
+    return list(compress(every, marks))
 
 
 def enclosing_instruction(place: Place, pid: int) -> Insn | None:

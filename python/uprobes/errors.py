@@ -9,6 +9,7 @@ callback is not wrapped: it reaches the user as it is.
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -262,6 +263,34 @@ class RemoteCallFailed(UprobeError):
         )
         self.pid = pid
         self.call = call
+
+
+class JournalError(UprobeError, OSError):
+    """The journal, in which every change to a target is written down first, cannot be had. Nothing was changed.
+
+    `path` is of the file or directory, `errno` the system's reason where there is one.
+    """
+
+    errno: int | None = None
+
+    def __init__(self, path: str, fact: str, *, hint: str | None = None) -> None:
+        """`fact` says what is wrong with it."""
+        super().__init__(f"cannot write the journal {path}: {fact}", hint=hint)
+        self.path = path
+
+    @classmethod
+    def of(cls, path: str, error: OSError) -> JournalError:
+        """For an `error` of the file system's."""
+        hints = {
+            errno.ENOSPC: "make room there, or set XDG_RUNTIME_DIR",
+            errno.EDQUOT: "make room there, or set XDG_RUNTIME_DIR",
+            errno.EFBIG: "raise the limit of file sizes: ulimit -f",
+            errno.EBADMSG: "it is damaged, or of another version; remove it if nothing is left in the process",
+        }
+        fact = os.strerror(error.errno).lower() if error.errno else str(error)
+        made = cls(path, fact, hint=hints.get(error.errno or 0, "set XDG_RUNTIME_DIR to a directory of your own"))
+        made.errno = error.errno
+        return made
 
 
 class PredicateError(UprobeError, ValueError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, overload
 
+from uprobe_core.x86.boundaries import find_starts
 from uprobes.resolve import describe
 
 if TYPE_CHECKING:
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from uprobes.module import Module
     from uprobes.place import Place
     from uprobes.refusal import Refusal
-    from uprobes.symbols.functions import FunctionIndex
 
 
 class Places(Sequence["Place"]):
@@ -29,7 +30,7 @@ class Places(Sequence["Place"]):
         """`found` are described already; `addresses` are not, and `modules` know about them."""
         self._modules = modules
         self._described = {place.vaddr: place for place in found}
-        self.vaddrs = array("Q", sorted({*self._described, *addresses}))
+        self.vaddrs = array("Q", dict.fromkeys(sorted(chain(self._described, addresses))))
         self.starts = array("Q", bytes(8 * len(self.vaddrs)))
         self.refusals: dict[int, Refusal] = {}
         for module in modules:
@@ -44,7 +45,7 @@ class Places(Sequence["Place"]):
             if last - first > len(self._described) or any(
                 vaddr not in self._described for vaddr in self.vaddrs[first:last]
             ):
-                self._search(module, module.binary.functions, first, last)
+                self._search(module, first, last)
             if first < last:
                 self._forbid(module)
         module.close()
@@ -55,20 +56,20 @@ class Places(Sequence["Place"]):
             last = bisect_left(self.vaddrs, module.address_of(end))
             self.refusals.update(dict.fromkeys(range(first, last), refusal))
 
-    def _search(self, module: Module, functions: FunctionIndex, first: int, last: int) -> None:
-        vaddrs = self.vaddrs
-        entries = functions.entries
+    def _search(self, module: Module, first: int, last: int) -> None:
+        functions = module.binary.functions
+        found = array("Q", bytes(8 * (last - first)))
+        known = find_starts(self.vaddrs[first:last], module.bias, *functions.spans, found)
+        self.starts[first:last] = found
+        if known == last - first:
+            return
+        # Where no symbol tells: unwind entries, symbols without a size, the entry point.
         while first < last:
-            vaddr = module.vaddr_of(vaddrs[first])
-            following = bisect_right(entries, vaddr)
             end = first + 1
-            if following and entries[following - 1] == vaddr and (
-                end == last or (following < len(entries) and module.vaddr_of(vaddrs[end]) >= entries[following])
-            ):
-                # An entry, and the next address belongs to another function: nothing more to find out.
-                self.starts[first] = vaddrs[first]
-            elif (extent := functions.extent_at(vaddr)) is not None:
-                end = bisect_left(vaddrs, module.address_of(extent.end), first, last)
+            if not self.starts[first] and (
+                extent := functions.extent_at(module.vaddr_of(self.vaddrs[first]))
+            ) is not None:
+                end = bisect_left(self.vaddrs, module.address_of(extent.end), first, last)
                 self.starts[first:end] = array("Q", (module.address_of(extent.start),)) * (end - first)
             first = end
 

@@ -142,7 +142,9 @@ class Probe:
         self._callback = callback
         self._predicate = predicate
         self._table = table
-        self.numbers = array("I", (number for index, number in enumerate(numbers) if index not in refusals))
+        self.numbers = numbers
+        if refusals:
+            self.numbers = array("I", (number for index, number in enumerate(numbers) if index not in refusals))
         """The engine's numbers of the sites that are not refused."""
         self.generation = table.generation
         """Of the table when the sites were inserted."""

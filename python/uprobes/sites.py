@@ -9,8 +9,7 @@ import contextlib
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
-from uprobe_core.abi import SLOT_SIZE, plan_place, probe_mode, rip_strategy
-from uprobe_core.status import status as core_status
+from uprobe_core.abi import SLOT_SIZE, probe_mode, rip_strategy
 from uprobes.areas import REACH, Areas
 from uprobes.errors import NoRoom
 from uprobes.refusal import Refusal
@@ -39,6 +38,18 @@ class Insertion(NamedTuple):
 
     numbers: array[int]
     refusals: dict[int, Refusal]
+
+
+class Needs(NamedTuple):
+    """Slots that were missing: how many anywhere; how many near, and the lowest and highest address that one of these
+    has to reach; how many below their sites, and the lowest of the sites."""
+
+    anywhere: int
+    near: int
+    lowest: int
+    highest: int
+    below: int
+    below_vaddr: int
 
 
 class SiteTable:
@@ -158,46 +169,39 @@ class _Batch:
         mapping, image, indices = self._stretch
         reach = REACH_NEAR
         while indices:
-            vaddrs = array("Q", (places.vaddrs[index] for index in indices))
+            if isinstance(indices, range):
+                vaddrs = places.vaddrs[indices.start : indices.stop]
+            else:
+                vaddrs = array("Q", map(places.vaddrs.__getitem__, indices))
             made = array("I", bytes(4 * len(vaddrs)))
-            problems = self._tracer.insert(
+            refused, waiting, needs = self._tracer.insert(
                 vaddrs, made, self._mode, self._strategy, reach, image, mapping.start
             )
-            for index, number in zip(indices, made, strict=True):
-                numbers[index] = number
-            waiting = []
-            needs: list[tuple[int, int, int]] = []
-            for position, status, refusal, where, reached in problems:
-                if status == core_status.STATUS_REFUSED:
-                    refusals[indices[position]] = Refusal(refusal)
-                elif status == core_status.STATUS_NO_ROOM:
-                    waiting.append(indices[position])
-                    needs.append((vaddrs[position], reached, where))
-                else:
-                    raise OSError(-status, f"cannot insert a site at {vaddrs[position]:#x}")
-            if waiting and not self._make_room(needs):
+            if isinstance(indices, range):
+                numbers[indices.start : indices.stop] = made
+            else:
+                for index, number in zip(indices, made, strict=True):
+                    numbers[index] = number
+            refusals.update((indices[position], Refusal(refusal)) for position, refusal in refused)
+            if waiting and not self._make_room(Needs(*needs)):
                 # Without near slots first; then without any, which leaves what can be emulated.
                 if reach == REACH_NONE:
                     raise NoRoom(SLOT_SIZE)
                 reach -= 1
-            indices = waiting
+            if len(waiting) < len(indices):
+                indices = list(map(indices.__getitem__, waiting))
 
-    def _make_room(self, needs: list[tuple[int, int, int]]) -> bool:
+    def _make_room(self, needs: Needs) -> bool:
         """Free or make slots for those that were missing. False: there is no room, plan with less."""
         if self._table.reclaim():
             return True
-        anywhere = sum(1 for need in needs if need[2] == plan_place.PLACE_ANY)
-        close = [(vaddr, reach) for vaddr, reach, place in needs if place == plan_place.PLACE_NEAR]
-        below = [vaddr for vaddr, _, place in needs if place == plan_place.PLACE_BELOW]
         try:
-            if close:
-                low = max(0, *(max(pair) - REACH for pair in close))
-                high = min(min(pair) + REACH for pair in close)
-                self._areas.make_near(low, high, len(close))
-            if below:
-                self._areas.make_near(0, min(below), len(below))
-            if anywhere:
-                self._areas.make_anywhere(anywhere)
+            if needs.near:
+                self._areas.make_near(max(0, needs.highest - REACH), needs.lowest + REACH, needs.near)
+            if needs.below:
+                self._areas.make_near(0, needs.below_vaddr, needs.below)
+            if needs.anywhere:
+                self._areas.make_anywhere(needs.anywhere)
         except NoRoom:
             return False
         return True

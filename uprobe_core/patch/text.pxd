@@ -27,6 +27,23 @@ ctypedef struct insertion_t:
     uint8_t place         # of STATUS_NO_ROOM: enum plan_place
     uint8_t fresh         # 1: the site was not live before
 
+# What the wishes without room need: slots anywhere; near slots, and the lowest and highest address that one of them has
+# to reach; slots below their sites, and the lowest of those sites.
+ctypedef struct slot_needs_t:
+    size_t anywhere
+    size_t near
+    uint64_t lowest, highest
+    size_t below
+    uint64_t below_vaddr
+
+cdef inline void needs_clear(slot_needs_t *needs) noexcept nogil:
+    needs.anywhere = needs.near = needs.below = 0
+    needs.lowest = needs.below_vaddr = ~<uint64_t>0
+    needs.highest = 0
+
+# One more insertion of STATUS_NO_ROOM.
+cdef void needs_add(slot_needs_t *needs, const insertion_t *wish) noexcept nogil
+
 # What the bytes of [vaddr, vaddr + size) should be: the mapped file's. size 0: not known, memory is believed.
 ctypedef struct image_t:
     uint64_t vaddr

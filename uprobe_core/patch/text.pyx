@@ -239,6 +239,18 @@ cdef int insertion_make(text_t *text, insertion_t *wish, int mode, int strategy,
     return STATUS_OK
 
 
+cdef void needs_add(slot_needs_t *needs, const insertion_t *wish) noexcept nogil:
+    if wish.place == PLACE_NEAR:
+        needs.near += 1
+        needs.lowest = min(needs.lowest, wish.vaddr, wish.reach_vaddr)
+        needs.highest = max(needs.highest, wish.vaddr, wish.reach_vaddr)
+    elif wish.place == PLACE_BELOW:
+        needs.below += 1
+        needs.below_vaddr = min(needs.below_vaddr, wish.vaddr)
+    else:
+        needs.anywhere += 1
+
+
 cdef int text_insert(text_t *text, insertion_t *insertions, size_t count, int mode, int strategy, int near,
                      const image_t *image) noexcept nogil:
     cdef window_t window

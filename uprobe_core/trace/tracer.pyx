@@ -22,9 +22,9 @@ from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
 from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes
 from uprobe_core.patch.text cimport (
-    image_t, insertion_t, text_arm, text_disarm, text_drop, text_insert, text_make, text_rewrite,
+    image_t, insertion_t, needs_add, needs_clear, slot_needs_t, text_arm, text_disarm, text_drop, text_insert, text_make, text_rewrite,
 )
-from uprobe_core.status cimport STATUS_OK
+from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
 from uprobe_core.trace.engine cimport (
     LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_IN_PLACE, LOOP_NONE, LOOP_ORPHANED, engine_t,
 )
@@ -270,16 +270,20 @@ cdef class Tracer:
                const uint8_t[::1] image, uint64_t image_vaddr):
         """Insert a site at each address, not yet armed; the engine's numbers of the sites go to `numbers`.
 
-        image: what the mapped file says is at image_vaddr (empty: believe memory). Returns what went wrong, as a list of
-        (index, status, refusal, place, reach_vaddr).
+        image: what the mapped file says is at image_vaddr (empty: believe memory). Returns three: a list of (index,
+        refusal); a list of the indices for which there was no slot; and what these need, as (anywhere, near, lowest,
+        highest, below, below_vaddr).
         """
         cdef Py_ssize_t count = vaddrs.shape[0]
         cdef insertion_t *wishes = <insertion_t *>calloc(max(count, 1), sizeof(insertion_t))
         cdef order_t *order = self.blank()
+        cdef slot_needs_t needs
         cdef Py_ssize_t i
         if wishes == NULL:
             raise MemoryError(f"no memory for {count} insertions")
-        problems = []
+        cdef list refused = []
+        cdef list waiting = []
+        needs_clear(&needs)
         try:
             for i in range(count):
                 wishes[i].vaddr = vaddrs[i]
@@ -295,11 +299,18 @@ cdef class Tracer:
             self.call(order_insert)
             for i in range(count):
                 numbers[i] = wishes[i].site
-                if wishes[i].status != STATUS_OK:
-                    problems.append((i, wishes[i].status, wishes[i].refusal, wishes[i].place, wishes[i].reach_vaddr))
+                if wishes[i].status == STATUS_OK:
+                    continue
+                if wishes[i].status == STATUS_REFUSED:
+                    refused.append((i, wishes[i].refusal))
+                elif wishes[i].status == STATUS_NO_ROOM:
+                    waiting.append(i)
+                    needs_add(&needs, &wishes[i])
+                else:
+                    raise OSError(-wishes[i].status, f"cannot insert a site at {vaddrs[i]:#x}")
         finally:
             free(wishes)
-        return problems
+        return refused, waiting, (needs.anywhere, needs.near, needs.lowest, needs.highest, needs.below, needs.below_vaddr)
 
     def arm(self, const uint32_t[::1] sites):
         """An enabled probe has these sites: write the patches that are not there yet. How many were written. No thread

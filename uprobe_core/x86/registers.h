@@ -1,15 +1,15 @@
-/* General registers of regs_t by their number in the encoding. */
+/* General registers of regs_t by their number in the encoding. (REG_RAX and so on are taken by <sys/ucontext.h>.) */
 #ifndef UPROBES_REGISTERS_H
 #define UPROBES_REGISTERS_H
 
 #include "abi.h"
 
-#define REG_RAX 0
-#define REG_RCX 1
-#define REG_RSP 4
-#define REG_RBP 5
-#define REG_RSI 6
-#define REG_RDI 7
+#define GPR_RAX 0
+#define GPR_RCX 1
+#define GPR_RSP 4
+#define GPR_RBP 5
+#define GPR_RSI 6
+#define GPR_RDI 7
 
 #define REGS_INDEX(field) (offsetof(regs_t, field) / sizeof(uint64_t))
 

@@ -5,12 +5,12 @@ from libc.stdint cimport uint64_t
 from uprobe_core.abi cimport regs_t
 
 cdef extern from "registers.h" nogil:
-    const unsigned int REG_RAX
-    const unsigned int REG_RCX
-    const unsigned int REG_RSP
-    const unsigned int REG_RBP
-    const unsigned int REG_RSI
-    const unsigned int REG_RDI
+    const unsigned int REG_RAX "GPR_RAX"
+    const unsigned int REG_RCX "GPR_RCX"
+    const unsigned int REG_RSP "GPR_RSP"
+    const unsigned int REG_RBP "GPR_RBP"
+    const unsigned int REG_RSI "GPR_RSI"
+    const unsigned int REG_RDI "GPR_RDI"
 
     # Which word of regs_t it is.
     unsigned int regs_word(unsigned int number)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from bisect import bisect_right
+from array import array
+from bisect import bisect_left, bisect_right
 from functools import cached_property
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -150,6 +151,17 @@ class FunctionIndex:
         """What ``starts()`` finds, kept."""
         return self.starts()
 
+    @cached_property
+    def spans(self) -> tuple[array[int], array[int], array[int]]:
+        """Starts and ends of the functions whose symbols tell their size, by start, and the furthest end up to each:
+        for look-ups of many addresses."""
+        found = sorted({span for table in self._tables for span in table.function_spans()})
+        inside: list[tuple[int, int]] = []
+        for start, end in sorted(self._code):
+            inside += found[bisect_left(found, (start, 0)) : bisect_left(found, (end, 0))]
+        starts, ends = array("Q", (start for start, _ in inside)), array("Q", (min(end, _TOP) for _, end in inside))
+        return starts, ends, array("Q", accumulate(ends, max))
+
     def _find(self, name: str) -> Iterator[Symbol]:
         return chain.from_iterable(table.find(name) for table in self._tables)
 
@@ -189,6 +201,7 @@ class FunctionIndex:
         return list(accumulate(self._ends, max))
 
 
+_TOP = (1 << 64) - 1
 _COLD = re.compile(r"\.cold(\.[0-9]+)?$")
 _IN_CODE = frozenset({NOTYPE, FUNC, IFUNC})
 _BINDING_RANK = {GLOBAL: 0, UNIQUE: 0, WEAK: 1, LOCAL: 2}

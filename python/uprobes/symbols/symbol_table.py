@@ -148,8 +148,22 @@ class SymbolTable:
         chosen = (index for index in self._function_indexes() if values[index] in vaddrs)
         return map(self.at, filter(self._is_defined, chosen))
 
+    def function_spans(self) -> Iterator[tuple[int, int]]:
+        """Address and end of every defined function whose size is known, by columns: no symbol is made."""
+        defined = self._raw.cast("H")[3::12].tolist()  # the section's index, SHN_UNDEF is 0
+        sizes = self._raw.cast("Q")[2::3].tolist()
+        for vaddr, size, section in compress(
+            zip(self._vaddrs, sizes, defined, strict=True), self._is_function
+        ):
+            if size and section:
+                yield vaddr, vaddr + size
+
+    @property
+    def _is_function(self) -> bytes:
+        return self._raw[4::SYMBOL_SIZE].tobytes().translate(_IS_FUNCTION)
+
     def _function_indexes(self) -> Iterable[int]:
-        return compress(range(len(self)), self._raw[4::SYMBOL_SIZE].tobytes().translate(_IS_FUNCTION))
+        return compress(range(len(self)), self._is_function)
 
 
 def read_symbol_table(elf: ElfFile, name: str) -> SymbolTable | None:

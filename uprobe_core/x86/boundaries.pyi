@@ -1,0 +1,13 @@
+from array import array
+
+def find_starts(
+    vaddrs: array[int],
+    bias: int,
+    starts: array[int],
+    ends: array[int],
+    reach: array[int],
+    found: array[int],
+) -> int: ...
+def mark_boundaries(
+    code: bytes | memoryview, code_vaddr: int, vaddrs: array[int], starts: array[int], marks: bytearray
+) -> int: ...
