@@ -77,6 +77,11 @@ class Areas:
             return 0
         return self._gadget or self._find_gadget()
 
+    def inherit(self, parent: Areas) -> None:
+        """The target is a copy of another: its areas are there, too."""
+        self._reused = parent._reused
+        self._gadget, self._own_gadget = parent._gadget, parent._own_gadget
+
     def forget(self) -> None:
         """After an exec nothing is left."""
         self._gadget = self._own_gadget = None

@@ -86,20 +86,20 @@ class Site:
 class Sites:
     """The sites of a probe, in order of address; made as they are asked for, since there may be a million."""
 
-    __slots__ = ("_numbers", "_places", "_refusals", "_table")
+    __slots__ = ("_table", "numbers", "places", "refusals")
 
     def __init__(
         self, table: SiteTable, places: Sequence[Place], numbers: array[int], refusals: dict[int, Refusal]
     ) -> None:
         """`numbers` are the engine's, one a place; `refusals` by index of those that have none."""
         self._table = table
-        self._places = places
-        self._numbers = numbers
-        self._refusals = refusals
+        self.places = places
+        self.numbers = numbers
+        self.refusals = refusals
 
     def __len__(self) -> int:
         """How many, refused ones included."""
-        return len(self._places)
+        return len(self.places)
 
     @overload
     def __getitem__(self, index: int) -> Site: ...
@@ -110,9 +110,9 @@ class Sites:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
-        refusal = self._refusals.get(index)
-        number = None if refusal else self._numbers[index]
-        return Site(self._table, self._places[index], number, refusal)
+        refusal = self.refusals.get(index)
+        number = None if refusal else self.numbers[index]
+        return Site(self._table, self.places[index], number, refusal)
 
     def __iter__(self) -> Iterator[Site]:
         """All of them."""
@@ -120,7 +120,7 @@ class Sites:
 
     def __repr__(self) -> str:
         """How many."""
-        return f"<{len(self)} sites, {len(self._refusals)} refused>"
+        return f"<{len(self)} sites, {len(self.refusals)} refused>"
 
 
 class Probe:
@@ -151,7 +151,19 @@ class Probe:
         self._enabled = False
         self._counted = 0
         self._since = 0
+        self.original: Probe | None = None
+        """Of a followed child's probe: the parent's."""
         self._index = {number: index for index, number in enumerate(numbers)} if self.wants_stops else {}
+
+    def copy(self, table: SiteTable) -> Probe:
+        """In the owner thread: the same probe in a process that is a copy of this one; it starts to count at 0."""
+        sites = self.sites
+        mine = Probe(
+            table, self.spec, sites.places, sites.numbers, sites.refusals, self._callback, self._predicate
+        )  # fmt: skip
+        mine.original = self
+        mine._enabled = self._enabled
+        return mine
 
     @property
     def hits(self) -> int:

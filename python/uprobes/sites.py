@@ -63,6 +63,8 @@ class SiteTable:
         self._pid = pid
         self._watchers: dict[int, list[Probe]] = {}
         self._dropped = 0
+        self.probes: list[Probe] = []
+        """Those that have sites here, in the order in which they were made."""
         self.generation = 0
         """Counts the programs that the target has executed: sites belong to one of them."""
 
@@ -109,12 +111,18 @@ class SiteTable:
 
     def adopt(self, probe: Probe) -> None:
         """A new probe has these sites."""
-        self._owner.call(lambda: self.tracer.adopt(probe.numbers))
+
+        def work() -> None:
+            self.tracer.adopt(probe.numbers)
+            self.probes.append(probe)
+
+        self._owner.call(work)
 
     def forget(self, probe: Probe) -> None:
         """A disabled probe is done with its sites; those that nobody has are dropped."""
 
         def work() -> None:
+            self.probes.remove(probe)
             if probe.generation != self.generation:
                 return
             self._dropped += self.tracer.release(probe.numbers)
@@ -131,6 +139,17 @@ class SiteTable:
     def watchers(self, number: int) -> list[Probe]:
         """The enabled probes whose callbacks want the hits of a site."""
         return list(self._watchers.get(number, ()))
+
+    def inherit(self, parent: SiteTable) -> None:
+        """In the owner thread: the target is a copy of another, with its sites and areas; it gets the same probes."""
+        self.generation = parent.generation
+        self.areas.inherit(parent.areas)
+        for probe in parent.probes:
+            if probe.generation == self.generation:
+                self.probes.append(probe.copy(self))
+        for number, watchers in parent._watchers.items():
+            copies = [mine for mine in self.probes if any(mine.original is watcher for watcher in watchers)]
+            self._watchers[number] = copies
 
     def forget_all(self) -> None:
         """In the owner thread, after an exec: the sites and areas went with the old program."""

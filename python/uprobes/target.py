@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +17,7 @@ from uprobe_core.linux import spawn as core_spawn
 from uprobes.boundaries import enclosing_instruction, function_instructions, neighbours
 from uprobes.errors import ProbeRefused, UprobeError
 from uprobes.hit import Memory, Registers
-from uprobes.owner import Owner
+from uprobes.owner import CHILDREN, Owner
 from uprobes.permission import explain_refusal, require_traceable
 from uprobes.places import Places
 from uprobes.probe import Probe
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
+    from uprobe_core.trace.tracer import Tracer
     from uprobes.place import Place
     from uprobes.probe import Callback
     from uprobes.process import Module
@@ -42,15 +44,29 @@ _live: weakref.WeakSet[Target] = weakref.WeakSet()
 class Target:
     """A traced process. Made by ``attach()`` and ``spawn()``; a context manager that detaches at its end."""
 
-    def __init__(self, pid: int, *, seal: bool = True) -> None:
-        """Use ``attach()`` or ``spawn()``."""
+    def __init__(
+        self,
+        pid: int,
+        *,
+        seal: bool = True,
+        children: str = "clean",
+        parent: Target | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        """Use ``attach()`` or ``spawn()``. Followed children are made by their parents' targets."""
         self.pid = pid
+        self.parent = parent
+        """Of a child that is followed: the target that made it."""
+        self.children: list[Target] = []
+        """With ``children="follow"``: the processes that it has made, each with ``probes`` of its own."""
+        self._policy = children
+        self._seal = seal
         self.exit_code: int | None = None
         """After the process has ended by itself: its exit code, or the negative number of the signal that ended it."""
         self._failure: BaseException | None = None
         self._kept = False
         self._at_entry = threading.Event()
-        self._owner = Owner(pid, self)
+        self._owner = Owner(pid, self, None if parent is None else parent._owner, tracer)
         self._sites = SiteTable(self._owner, pid, seal=seal)
 
     # ---- life
@@ -58,7 +74,7 @@ class Target:
     def _start(self) -> None:
         require_traceable(self.pid)
         try:
-            self._owner.start_tracing(apart=_tracer_apart())
+            self._owner.start_tracing(apart=_tracer_apart(), children=self._policy)
         except OSError as error:
             raise explain_refusal(self.pid, error) from error
         _live.add(self)
@@ -67,6 +83,16 @@ class Target:
     def alive(self) -> bool:
         """Whether the process is there and we trace it."""
         return not self._owner.ended.is_set()
+
+    @property
+    def family(self) -> list[Target]:
+        """It and all followed descendants, parents first."""
+        return [self, *(one for child in self.children for one in child.family)]
+
+    @property
+    def probes(self) -> list[Probe]:
+        """Its probes. A followed child has those that its parent had when it was made, and counts its own hits."""
+        return list(self._sites.probes)
 
     @property
     def tasks(self) -> list[int]:
@@ -92,18 +118,26 @@ class Target:
             self._owner.call(self._owner.tracer.set_off)
 
     def run(self, timeout: float | None = None) -> None:
-        """Serve callbacks until the process ends or `timeout` seconds have passed.
+        """Serve callbacks until the process and all followed children have ended, or `timeout` seconds have passed.
 
         An exception in a callback takes all probes back and is raised here. Counting goes on without ``run()``.
         """
         self.resume()
-        self._owner.ended.wait(timeout)
+        until = None if timeout is None else time.monotonic() + timeout
+        while living := [one for one in self.family if one.alive]:
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            living[0]._owner.ended.wait(left)
         self._raise_failure()
 
     def detach(self) -> None:
-        """Put all text back, byte for byte, and let go. Nothing of ours runs in the process any more."""
+        """Put all text back, byte for byte, and let go. Nothing of ours runs in the process, or in followed children, any
+        more.
+        """
         self.resume() if self.alive else None
-        self._owner.close(self._sites.leave)
+        for one in reversed(self.family):
+            one._owner.close(one._sites.leave)
         _live.discard(self)
 
     def _raise_failure(self) -> None:
@@ -220,9 +254,25 @@ class Target:
                 probe.serve(self._owner.tracer, site, tid, registers)
         except BaseException as error:
             # Restore first, then report: run(), or the end of the with block, raises it.
-            self._failure = error
-            self._owner.end(self._sites.leave)
+            self._fail(error)
         return registers.changed
+
+    def _fail(self, error: BaseException) -> None:
+        """In the owner thread: leave the whole family, and keep the error for who attached."""
+        first = self
+        while first.parent is not None:
+            first = first.parent
+        first._failure = error
+        for one in first.family:
+            if one.alive:
+                one._owner.end(one._sites.leave)
+
+    def on_child(self, tracer: Tracer) -> None:
+        """A child that is followed is a target, too."""
+        child = Target(tracer.pid, seal=self._seal, children=self._policy, parent=self, tracer=tracer)
+        if tracer.site_count:
+            child._sites.inherit(self._sites)
+        self.children.append(child)
 
     def on_area_lost(self) -> None:
         """Make the slot area again where it was: threads are on their way to it."""
@@ -245,16 +295,19 @@ class Target:
         _live.discard(self)
 
 
-def attach(pid: int, *, seal: bool = True) -> Target:
+def attach(pid: int, *, seal: bool = True, children: str = "clean") -> Target:
     """Trace a running process. Its threads do not notice: none is stopped.
 
     seal: slot areas, made when the first slot is needed, are protected from the process itself (mseal, Linux 6.10) and
     stay mapped, empty, after a detach, for the next attach. seal=False: detach leaves nothing mapped.
+    children: ``clean`` gives every child that it makes the original text back and lets it go; ``follow`` makes each a
+    Target (``target.children``), where the probes live on and count for themselves.
 
     Raises TargetGone (no such process), NotPermitted or AlreadyTraced (with what would help), UnsupportedTarget (32-bit
     code, a kernel thread, ourselves).
     """
-    target = Target(pid, seal=seal)
+    _require_choice("children", children, CHILDREN)
+    target = Target(pid, seal=seal, children=children)
     target._start()
     return target
 
@@ -267,13 +320,15 @@ def spawn(
     stdin: int = -1,
     stdout: int = -1,
     stderr: int = -1,
+    children: str = "clean",
 ) -> Target:
     """Start a program and trace it from its entry point on, where it waits, its libraries loaded, until ``run()`` or
     ``resume()``.
 
     `argv[0]` is looked up in PATH; `stdin`, `stdout`, `stderr` are file descriptors (-1: inherited). The process is a
-    child of ours: ``exit_code`` tells how it ended.
+    child of ours: ``exit_code`` tells how it ended. `children`: as in ``attach()``.
     """
+    _require_choice("children", children, CHILDREN)
     words = [os.fsencode(word) for word in argv]
     if not words:
         raise UprobeError("cannot start a program: no arguments", hint="spawn(['/bin/true'])")
@@ -285,7 +340,7 @@ def spawn(
     environment = [os.fsencode(f"{name}={value}") for name, value in variables.items()]
     sys.stdout.flush()
     pid = core_spawn.start(words, environment, None if cwd is None else os.fsencode(cwd), (stdin, stdout, stderr))
-    target = Target(pid)
+    target = Target(pid, children=children)
     target._kept = True
     try:
         target._start()
