@@ -133,16 +133,17 @@ class Arguments:
 class Hit:
     """One hit, while its thread is stopped in front of the probed instruction.
 
-    ``site`` and ``probe``: whose hit; ``tid``: the thread; ``time_ns``: CLOCK_MONOTONIC when the callback began;
+    ``site`` and ``probe``: whose hit; ``pid`` and ``tid``: the process and the thread; ``time_ns``: CLOCK_MONOTONIC when the callback began;
     ``regs``, ``args``, ``memory``: to read and to change.
     """
 
-    __slots__ = ("args", "memory", "probe", "regs", "site", "tid", "time_ns")
+    __slots__ = ("args", "memory", "pid", "probe", "regs", "site", "tid", "time_ns")
 
     def __init__(self, tracer: Tracer, probe: Probe, site: Site, tid: int, registers: Registers) -> None:
         """Made by the owner thread for each callback."""
         self.probe = probe
         self.site = site
+        self.pid = tracer.pid
         self.tid = tid
         self.time_ns = time.monotonic_ns()
         self.regs = registers
