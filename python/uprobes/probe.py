@@ -141,7 +141,7 @@ class Probe:
         self.sites = Sites(table, places, numbers, refusals)
         self._callback = callback
         self._predicate = predicate
-        self._table = table
+        self.table = table
         self.numbers = numbers
         if refusals:
             self.numbers = array("I", (number for index, number in enumerate(numbers) if index not in refusals))
@@ -170,7 +170,7 @@ class Probe:
         """How often its sites were hit while it was enabled, summed over all sites and threads."""
         if not self._enabled or self._predicate is not None:
             return self._counted
-        return self._counted + self._table.tracer.hits_sum(self.numbers) - self._since
+        return self._counted + self.table.tracer.hits_sum(self.numbers) - self._since
 
     @property
     def lost(self) -> int:
@@ -186,14 +186,14 @@ class Probe:
         """Write the patches; hits count from now on. No thread is stopped for it."""
         if not self._enabled:
             # Before arming: a hit between the two would be missed otherwise.
-            self._since = self._table.tracer.hits_sum(self.numbers)
-            self._table.arm(self)
+            self._since = self.table.tracer.hits_sum(self.numbers)
+            self.table.arm(self)
             self._enabled = True
 
     def disable(self) -> None:
         """Take the patches back, but for sites that another probe has too. The count stays."""
         if self._enabled:
-            self._table.disarm(self)
+            self.table.disarm(self)
             self._counted = self.hits
             self._enabled = False
 
@@ -215,7 +215,7 @@ class Probe:
     def remove(self) -> None:
         """Disable it and forget its sites."""
         self.disable()
-        self._table.forget(self)
+        self.table.forget(self)
 
     def __repr__(self) -> str:
         """Specification, number of sites and hits."""

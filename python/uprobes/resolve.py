@@ -89,7 +89,7 @@ def _resolve(spec: ProbeSpec, modules: Sequence[Module], pid: int) -> list[Place
         raise _found_nowhere(spec, failures)
     if spec.module is None:
         # The loader has copies of its own of what everybody else takes from libc; who means those names the loader.
-        found = [each for each in found if not _is_loader(each[0])] or found
+        found = [each for each in found if not is_loader(each[0])] or found
     if spec.kind is Kind.SYMBOL and not spec.is_glob and len({module for module, _ in found}) > 1:
         raise AmbiguousSymbol(str(spec), [f"{module.name}:{location.name}" for module, location in found])
     chosen = [(module, each) for module, location in found for each in _choose(module, location, modules, spec)]
@@ -159,7 +159,7 @@ _NOTHING: Final = {
 }
 
 
-def _is_loader(module: Module) -> bool:
+def is_loader(module: Module) -> bool:
     return module.name.startswith("ld-linux")
 
 

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from uprobe_core.abi import SLOT_SIZE, probe_mode, rip_strategy
 from uprobes.areas import REACH, Areas
-from uprobes.errors import NoRoom
+from uprobes.errors import NoRoom, TargetGone
+from uprobes.ground import Ground
+from uprobes.process import read_mappings
 from uprobes.refusal import Refusal
 from uprobes.soundness import sound_places
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uprobes.owner import Owner
     from uprobes.places import Places
     from uprobes.probe import Probe
@@ -63,6 +67,11 @@ class SiteTable:
         self._pid = pid
         self._watchers: dict[int, list[Probe]] = {}
         self._dropped = 0
+        self._ground = Ground()
+        self.on_libraries: Callable[[], None] = _nothing
+        """What to do when the dynamic linker has loaded or unloaded something."""
+        self.on_ground_lost: Callable[[int, int], None] = _nothing
+        """What to do when sites of a range of memory were forgotten with it."""
         self.probes: list[Probe] = []
         """Those that have sites here, in the order in which they were made."""
         self.generation = 0
@@ -75,9 +84,11 @@ class SiteTable:
         return self._owner.call(lambda: self._insert(places, MODES[mode], STRATEGIES[rip]))
 
     def _insert(self, places: Places, mode: int, strategy: int) -> Insertion:
+        self.check_ground()
         numbers = array("I", bytes(4 * len(places)))
         refusals: dict[int, Refusal] = {}
         for stretch in sound_places(self._pid, places, refusals):
+            self._ground.note(stretch.mapping)
             _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
         return Insertion(numbers, refusals)
 
@@ -87,6 +98,7 @@ class SiteTable:
         """Patch the probe's sites that are not armed yet."""
 
         def work() -> None:
+            self.check_ground()
             if probe.wants_stops:
                 for number in probe.numbers:
                     self._watchers.setdefault(number, []).append(probe)
@@ -101,6 +113,7 @@ class SiteTable:
         def work() -> None:
             if probe.generation != self.generation:
                 return
+            self.check_ground()
             self.tracer.disarm(probe.numbers)
             if probe.wants_stops:
                 for number in probe.numbers:
@@ -140,10 +153,19 @@ class SiteTable:
         """The enabled probes whose callbacks want the hits of a site."""
         return list(self._watchers.get(number, ()))
 
+    def check_ground(self) -> None:
+        """In the owner thread, before anything is written: sites whose memory was unmapped, or is another's by now, are
+        forgotten."""
+        with contextlib.suppress(TargetGone):
+            for low, high in self._ground.lost(read_mappings(self._pid)):
+                self.tracer.forget(low, high)
+                self.on_ground_lost(low, high)
+
     def inherit(self, parent: SiteTable) -> None:
         """In the owner thread: the target is a copy of another, with its sites and areas; it gets the same probes."""
         self.generation = parent.generation
         self.areas.inherit(parent.areas)
+        self._ground.inherit(parent._ground)
         for probe in parent.probes:
             if probe.generation == self.generation:
                 self.probes.append(probe.copy(self))
@@ -155,6 +177,7 @@ class SiteTable:
         """In the owner thread, after an exec: the sites and areas went with the old program."""
         self.generation += 1
         self._watchers.clear()
+        self._ground.clear()
         self.areas.forget()
 
     def original(self, vaddr: int, number: int | None) -> bytes:
@@ -165,11 +188,16 @@ class SiteTable:
 
     def leave(self) -> None:
         """In the owner thread: take everything back and let go of the target."""
+        self.check_ground()
         unmap = 0
         # A target that cannot be asked any more keeps the areas; nothing runs there.
         with contextlib.suppress(OSError):
             unmap = self.areas.unmap_gadget
         self.tracer.leave(unmap)
+
+
+def _nothing(*_: object) -> None:
+    """Nobody wants to know."""
 
 
 class _Batch:

@@ -18,7 +18,9 @@ from uprobes.boundaries import enclosing_instruction, function_instructions, nei
 from uprobes.errors import ProbeRefused, UprobeError
 from uprobes.hit import Memory, Registers
 from uprobes.owner import CHILDREN, Owner
+from uprobes.pending import PendingProbes
 from uprobes.permission import explain_refusal, require_traceable
+from uprobes.place import Place
 from uprobes.places import Places
 from uprobes.probe import Probe
 from uprobes.process import entry_vaddr
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from uprobe_core.trace.tracer import Tracer
-    from uprobes.place import Place
+    from uprobes.pending import PendingProbe
     from uprobes.probe import Callback
     from uprobes.process import Module
 
@@ -68,6 +70,9 @@ class Target:
         self._at_entry = threading.Event()
         self._owner = Owner(pid, self, None if parent is None else parent._owner, tracer)
         self._sites = SiteTable(self._owner, pid, seal=seal)
+        self._pending = PendingProbes(self)
+        self._sites.on_libraries = self._look_again
+        self._sites.on_ground_lost = self._pending.forget
 
     # ---- life
 
@@ -90,9 +95,11 @@ class Target:
         return [self, *(one for child in self.children for one in child.family)]
 
     @property
-    def probes(self) -> list[Probe]:
+    def probes(self) -> list[Probe | PendingProbe]:
         """Its probes. A followed child has those that its parent had when it was made, and counts its own hits."""
-        return list(self._sites.probes)
+        parts = {id(part) for probe in self._pending.all for part in probe.parts}
+        own = [probe for probe in self._sites.probes if id(probe) not in parts and probe is not self._pending.hidden]
+        return [*own, *self._pending.all]
 
     @property
     def tasks(self) -> list[int]:
@@ -170,7 +177,8 @@ class Target:
         mode: str = "auto",
         rip: str = "auto",
         when: str | None = None,
-    ) -> Probe:
+        pending: bool = False,
+    ) -> Probe | PendingProbe:
         """Count how often places are reached, from now on.
 
         `spec`: one specification (a glob gives many sites), an address, or several of them. `mode`: ``auto``, ``trap``
@@ -180,7 +188,12 @@ class Target:
 
         Of a glob, sites that cannot be probed are left out and say why (``site.refusal``); a single place that
         cannot be probed raises ProbeRefused.
+
+        pending: what is not there may come. Libraries that the process loads later are probed before their first
+        instruction runs, and programs that it executes from their entry points on (PendingProbe).
         """
+        if pending:
+            return self._add_pending(spec, mode, rip, when, None)
         return self._probe(spec, mode, rip, when, None)
 
     def on(
@@ -189,13 +202,15 @@ class Target:
         mode: str = "auto",
         rip: str = "auto",
         when: str | None = None,
+        pending: bool = False,
     ) -> Callable[[C], C]:
         """Decorate a function that is called with a Hit at every hit, in the tracer's own thread, while the thread that
         hit is stopped. It may read and change registers, memory and the return. The Probe is its ``.probe``.
         """
 
         def decorate(callback: C) -> C:
-            probe = self._probe(spec, mode, rip, when, callback)
+            make = self._add_pending if pending else self._probe
+            probe = make(spec, mode, rip, when, callback)
             callback.probe = probe  # type: ignore[attr-defined]
             return callback
 
@@ -204,9 +219,39 @@ class Target:
     def instructions(self, spec: str | ProbeSpec) -> list[int]:
         """The addresses of every instruction of the functions that `spec` stands for, to give to ``probe()``."""
         found: set[int] = set()
-        for place in resolve(parse_spec(spec), self.modules, self.pid):
+        for place in self.places(spec):
             found.update(function_instructions(place, self.pid))
         return sorted(found)
+
+    def places(self, spec: str | ProbeSpec | int) -> list[Place]:
+        """The places in the process that a specification stands for now. SymbolNotFound, ModuleNotFound…"""
+        if isinstance(spec, int):
+            return [Place(spec)]
+        return resolve(parse_spec(spec), self.modules, self.pid)
+
+    def sites_are_current(self, probe: Probe) -> bool:
+        """Whether the program that a probe was made in still runs."""
+        return probe.generation == self._sites.generation
+
+    def _add_pending(
+        self,
+        spec: str | ProbeSpec | int | Iterable[str | ProbeSpec | int],
+        mode: str,
+        rip: str,
+        when: str | None,
+        callback: Callback | None,
+    ) -> PendingProbe:
+        wanted = [parse_spec(one) if isinstance(one, str) else one for one in _listed(spec)]
+
+        def insert(target: Target, places: list[Place]) -> Probe:
+            return target._probe([place.vaddr for place in places], mode, rip, when, callback)
+
+        return self._pending.add(wanted, insert)
+
+    def _look_again(self) -> None:
+        """In the owner thread: libraries came or went."""
+        self._sites.check_ground()
+        self._pending.look()
 
     def _probe(
         self,
@@ -223,7 +268,7 @@ class Target:
             from uprobes.predicate import compile_predicate
 
             predicate = compile_predicate(when)
-        wanted = [spec] if isinstance(spec, str | int | ProbeSpec) else list(spec)
+        wanted = _listed(spec)
         places = self._places(wanted)
         insertion = self._sites.insert(places, mode, rip)
         if len(places) == 1 and insertion.refusals:
@@ -272,6 +317,7 @@ class Target:
         child = Target(tracer.pid, seal=self._seal, children=self._policy, parent=self, tracer=tracer)
         if tracer.site_count:
             child._sites.inherit(self._sites)
+        child._pending.inherit(self._pending, child._sites.probes)
         self.children.append(child)
 
     def on_area_lost(self) -> None:
@@ -281,9 +327,12 @@ class Target:
     def on_exec(self) -> None:
         """Another program runs; the sites are gone with the old one."""
         self._sites.forget_all()
+        self._pending.forget_all()
         self._owner.tracer.open_memory()
-        if self._kept:
+        if self._kept or self._pending:
             self._owner.tracer.run_to(entry_vaddr(self.pid))
+        self._pending.look()
+        if self._kept:
             self._at_entry.set()
         else:
             self._owner.tracer.set_off()
@@ -359,6 +408,11 @@ def spawn(
 def parse_spec(spec: str | ProbeSpec) -> ProbeSpec:
     """A specification from its text."""
     return parse(spec) if isinstance(spec, str) else spec
+
+
+def _listed(spec: str | ProbeSpec | int | Iterable[str | ProbeSpec | int]) -> list[str | ProbeSpec | int]:
+    """One specification or several, as a list."""
+    return [spec] if isinstance(spec, str | int | ProbeSpec) else list(spec)
 
 
 def _name(wanted: Sequence[str | ProbeSpec | int]) -> str:

@@ -7,11 +7,12 @@ from libc.string cimport memcpy
 
 from uprobe_core.linux.memory cimport memory_read_some, memory_write
 from uprobe_core.patch.arenas cimport arena_add, arena_t
-from uprobe_core.patch.sites cimport SITE_ARMED, SITE_LIVE, site_add, site_at, site_t
+from uprobe_core.patch.sites cimport SITE_ARMED, SITE_LIVE, site_add, site_at, site_t, sites_index
 
 cdef enum:
     BREAKPOINT = 0xcc
     PAGE = 4096
+    NOWHERE_BIT = 47  # set in an address that no process has
 
 
 cdef int text_copy(text_t *text, const text_t *other) noexcept nogil:
@@ -71,6 +72,9 @@ cdef uint32_t text_forget(text_t *text, uint64_t low, uint64_t high) noexcept no
         site = site_at(&text.sites, number)
         if low <= site.vaddr < high and site.state & SITE_LIVE:
             site.state &= ~<uint64_t>(SITE_LIVE | SITE_ARMED)
-            site.users = site.armers = 0
+            # A site that is inserted there now is another one, with counts and probes of its own.
+            site.vaddr |= <uint64_t>1 << NOWHERE_BIT
             count += 1
+    if count:
+        sites_index(&text.sites)
     return count

@@ -46,6 +46,9 @@ cdef int site_add(sites_t *sites, uint64_t vaddr, uint32_t *number) noexcept nog
 # The number of the site at `vaddr`, live or removed, or SITE_NONE.
 cdef uint32_t site_find(const sites_t *sites, uint64_t vaddr) noexcept nogil
 
+# Finds sites by their addresses again after these were changed. 0 or -ENOMEM (then those that were not are still found).
+cdef int sites_index(sites_t *sites) noexcept nogil
+
 # Bytes that the table has allocated.
 cdef size_t sites_bytes(const sites_t *sites) noexcept nogil
 

@@ -35,6 +35,10 @@ cdef int index_make(sites_t *sites, uint32_t size) noexcept nogil:
     return 0
 
 
+cdef int sites_index(sites_t *sites) noexcept nogil:
+    return index_make(sites, sites.index_size)
+
+
 cdef size_t sites_bytes(const sites_t *sites) noexcept nogil:
     cdef size_t chunks = (<size_t>sites.count + CHUNK_SITES - 1) >> CHUNK_SHIFT
     return chunks * (CHUNK_SITES * sizeof(site_t) + sizeof(site_t *)) + <size_t>sites.index_size * sizeof(uint32_t)
