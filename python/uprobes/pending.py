@@ -55,6 +55,11 @@ class PendingProbe:
         return sum(part.lost for part in self.parts)
 
     @property
+    def throttled(self) -> float:
+        """For how many seconds sites of it were switched off because hits took more than the target's budget."""
+        return sum(part.throttled for part in self.parts)
+
+    @property
     def sites(self) -> list[Site]:
         """All sites that there ever were."""
         return [site for part in self.parts for site in part.sites]

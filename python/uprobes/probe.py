@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
 from uprobe_core.abi import PLAN_ONE_STOP
@@ -174,8 +175,19 @@ class Probe:
 
     @property
     def lost(self) -> int:
-        """Hits that happened and could not be counted or reported. Counting in ``trap`` and ``step`` loses none."""
-        return 0
+        """Hits that happened and could not be counted or reported: none, unless the target's budget was spent. Then at
+        least so many were missed while sites were switched off (see ``throttled``).
+        """
+        return sum(lost for site, lost, *_ in self.table.tracer.throttles() if site in self._own)
+
+    @property
+    def throttled(self) -> float:
+        """For how many seconds sites of it were switched off because hits took more than the target's budget."""
+        return sum(off for site, _, off, *_ in self.table.tracer.throttles() if site in self._own) / 1e9
+
+    @cached_property
+    def _own(self) -> frozenset[int]:
+        return frozenset(self.numbers)
 
     @property
     def enabled(self) -> bool:

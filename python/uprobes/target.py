@@ -52,6 +52,7 @@ class Target:
         *,
         seal: bool = True,
         children: str = "clean",
+        budget: float | None = None,
         parent: Target | None = None,
         tracer: Tracer | None = None,
     ) -> None:
@@ -62,6 +63,7 @@ class Target:
         self.children: list[Target] = []
         """With ``children="follow"``: the processes that it has made, each with ``probes`` of its own."""
         self._policy = children
+        self._budget = budget
         self._seal = seal
         self.exit_code: int | None = None
         """After the process has ended by itself: its exit code, or the negative number of the signal that ended it."""
@@ -82,6 +84,8 @@ class Target:
             self._owner.start_tracing(apart=_tracer_apart(), children=self._policy)
         except OSError as error:
             raise explain_refusal(self.pid, error) from error
+        if self._budget:
+            self._owner.call(lambda: self._owner.tracer.set_budget(self._budget or 0.0))
         _live.add(self)
 
     @property
@@ -344,19 +348,22 @@ class Target:
         _live.discard(self)
 
 
-def attach(pid: int, *, seal: bool = True, children: str = "clean") -> Target:
+def attach(pid: int, *, seal: bool = True, children: str = "clean", budget: float | None = None) -> Target:
     """Trace a running process. Its threads do not notice: none is stopped.
 
     seal: slot areas, made when the first slot is needed, are protected from the process itself (mseal, Linux 6.10) and
     stay mapped, empty, after a detach, for the next attach. seal=False: detach leaves nothing mapped.
     children: ``clean`` gives every child that it makes the original text back and lets it go; ``follow`` makes each a
     Target (``target.children``), where the probes live on and count for themselves.
+    budget: what share of the time hits may keep the process stopped, as 0.1. Over it, the hottest sites are switched off
+    for a while (``probe.throttled``, ``probe.lost``). None: every hit is served and counts are exact, whatever it costs.
 
     Raises TargetGone (no such process), NotPermitted or AlreadyTraced (with what would help), UnsupportedTarget (32-bit
     code, a kernel thread, ourselves).
     """
     _require_choice("children", children, CHILDREN)
-    target = Target(pid, seal=seal, children=children)
+    _require_budget(budget)
+    target = Target(pid, seal=seal, children=children, budget=budget)
     target._start()
     return target
 
@@ -370,14 +377,16 @@ def spawn(
     stdout: int = -1,
     stderr: int = -1,
     children: str = "clean",
+    budget: float | None = None,
 ) -> Target:
     """Start a program and trace it from its entry point on, where it waits, its libraries loaded, until ``run()`` or
     ``resume()``.
 
     `argv[0]` is looked up in PATH; `stdin`, `stdout`, `stderr` are file descriptors (-1: inherited). The process is a
-    child of ours: ``exit_code`` tells how it ended. `children`: as in ``attach()``.
+    child of ours: ``exit_code`` tells how it ended. `children`, `budget`: as in ``attach()``.
     """
     _require_choice("children", children, CHILDREN)
+    _require_budget(budget)
     words = [os.fsencode(word) for word in argv]
     if not words:
         raise UprobeError("cannot start a program: no arguments", hint="spawn(['/bin/true'])")
@@ -389,7 +398,7 @@ def spawn(
     environment = [os.fsencode(f"{name}={value}") for name, value in variables.items()]
     sys.stdout.flush()
     pid = core_spawn.start(words, environment, None if cwd is None else os.fsencode(cwd), (stdin, stdout, stderr))
-    target = Target(pid, children=children)
+    target = Target(pid, children=children, budget=budget)
     target._kept = True
     try:
         target._start()
@@ -424,6 +433,11 @@ def _name(wanted: Sequence[str | ProbeSpec | int]) -> str:
 def _require_choice(name: str, value: str, choices: Mapping[str, object]) -> None:
     if value not in choices:
         raise UprobeError(f"{name} {value!r}: no such {name}", hint=f"one of {', '.join(choices)}")
+
+
+def _require_budget(budget: float | None) -> None:
+    if budget is not None and not 0 < budget <= 1:
+        raise UprobeError(f"budget {budget!r}: not a share of the time", hint="from 0.001 to 1, or None for no limit")
 
 
 def _refused(place: Place, refusal: Refusal, pid: int) -> ProbeRefused:

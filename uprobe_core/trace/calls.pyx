@@ -10,6 +10,7 @@ from uprobe_core.linux.doorbell cimport bell_set_alarm
 from uprobe_core.linux.ptrace cimport (
     PTRACE_PEEKSIGINFO_SHARED, regs_get, regs_set, siginfo_peek, siginfo_t, sigmask_get,
 )
+from uprobe_core.trace.budget cimport budget_due
 
 cdef extern from "<sys/syscall.h>" nogil:
     const long SYS_close
@@ -96,6 +97,7 @@ cdef void call_put_back(engine_t *engine, task_t *task) noexcept nogil:
 
 cdef void calls_set_alarm(family_t *family) noexcept nogil:
     cdef uint64_t next_ns = 0
+    cdef uint64_t due_ns
     cdef uint32_t i
     cdef task_t *task
     cdef engine_t *engine = family.first
@@ -104,6 +106,9 @@ cdef void calls_set_alarm(family_t *family) noexcept nogil:
             task = &engine.tasks.table[i]
             if task.tid and task.call_due_ns and task.call_put_back_ns and (next_ns == 0 or task.call_due_ns < next_ns):
                 next_ns = task.call_due_ns
+        due_ns = budget_due(engine)
+        if due_ns and (next_ns == 0 or due_ns < next_ns):
+            next_ns = due_ns
         engine = engine.next
     if next_ns != family.alarm_ns:
         family.alarm_ns = next_ns

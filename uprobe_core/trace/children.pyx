@@ -18,6 +18,7 @@ from uprobe_core.linux.wait cimport stop_consume, stop_is_end, stop_t, stop_wait
 from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.copies cimport text_match
 from uprobe_core.patch.sites cimport SLOT_NONE, site_at, site_t
+from uprobe_core.trace.budget cimport budget_inherit
 from uprobe_core.trace.engine cimport CHILDREN_FOLLOW, LOOP_CHILD, LOOP_NONE
 from uprobe_core.trace.family cimport family_find, family_join, family_member
 from uprobe_core.trace.tasks cimport TASK_FOREIGN, task_add, task_find, task_remove, task_t
@@ -178,4 +179,5 @@ cdef int child_adopt(engine_t *engine) noexcept nogil:
     if not engine.family.child_executes:
         slot_forsake(engine, engine.pid)
         status = text_match(&engine.text, engine.text.mem_fd, True)
+        budget_inherit(engine, parent)
     return status

@@ -1,6 +1,6 @@
 """One target as the tracer sees it. Everything here belongs to the tracer thread; only site counts are read elsewhere."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from posix.types cimport pid_t
 
 from uprobe_core.abi cimport regs_t
@@ -39,6 +39,28 @@ cdef struct family_t:
     int processor
     uint32_t until_follow
 
+cdef enum:
+    HEAT_COUNT = 64
+    THROTTLE_MAX = 256
+
+# What the recent hits of a site took, of sites whose numbers fall on the same place the latest.
+ctypedef struct heat_t:
+    uint32_t site
+    uint64_t hits
+    uint64_t spent_ns
+    uint64_t since_ns
+
+# A site that was disarmed for a while because the target's budget was spent (see budget.pxd).
+ctypedef struct throttle_t:
+    uint32_t site
+    uint32_t times
+    uint64_t since_ns
+    uint64_t until_ns  # 0: it is armed
+    uint64_t rest_ns
+    uint64_t off_ns    # how long it was disarmed, in all
+    uint64_t lost      # hits that it missed, at least
+    double rate        # hits in a nanosecond when it was disarmed
+
 cdef struct engine_t:
     family_t *family
     engine_t *next
@@ -55,6 +77,14 @@ cdef struct engine_t:
     pid_t hit_tid
     uint32_t hit_site
     regs_t hit_regs
+    # the budget
+    double budget         # seconds of stops in a second; 0: no limit
+    int64_t account_ns
+    uint64_t account_at_ns
+    uint64_t hit_began_ns # of the stop that is being served, or waits for its callback
+    heat_t heat[HEAT_COUNT]
+    throttle_t throttles[THROTTLE_MAX]
+    uint32_t throttle_count
     # counters
     uint64_t stops        # all stops served
     uint64_t replayed     # hits taken back because a signal came first; they came again

@@ -4,6 +4,7 @@ from libc.errno cimport EINTR, ESRCH
 from libc.stdint cimport uint32_t, uint64_t
 from posix.types cimport pid_t
 
+from uprobe_core.linux.asleep cimport monotonic_ns
 from uprobe_core.linux.doorbell cimport bell_reset
 from uprobe_core.linux.memory cimport memory_read
 from uprobe_core.linux.ptrace cimport (
@@ -19,6 +20,7 @@ from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport (
     SITE_ARMED, SITE_LIVE, SITE_NONE, SLOT_NONE, site_at, site_find, site_t,
 )
+from uprobe_core.trace.budget cimport budget_pay
 from uprobe_core.trace.children cimport child_execute, child_expect, child_meet
 from uprobe_core.trace.deferral cimport signal_can_wait, signal_catch_up, signal_give_back, signal_put_off
 from uprobe_core.trace.engine cimport LOOP_AREA, LOOP_BELL, LOOP_CHILD, LOOP_ENDED, LOOP_EXEC, LOOP_NONE, LOOP_ORPHANED
@@ -201,7 +203,11 @@ cdef int stop_serve(engine_t *engine, const stop_t *stop) noexcept nogil:
         engine.family.until_follow -= 1
         if engine.family.until_follow == 0:
             follow_task(engine, stop.tid)
+        if engine.budget:
+            engine.hit_began_ns = monotonic_ns()
         status = trap_serve(engine, task)
+        if engine.budget and status == LOOP_NONE and engine.text.sites.count:
+            budget_pay(engine, task.site)
     else:
         status = signal_deliver(engine, task, signal)
     # A SIGKILL may end the task at any moment; its end is reported next.

@@ -5,6 +5,7 @@ from uprobe_core.linux.remote_call cimport remote_begin, remote_end, remote_sysc
 from uprobe_core.patch.copies cimport text_forget
 from uprobe_core.patch.sites cimport site_at
 from uprobe_core.patch.text cimport text_arm, text_disarm, text_insert, text_rewrite
+from uprobe_core.trace.budget cimport budget_pay
 from uprobe_core.trace.children cimport child_adopt
 from uprobe_core.trace.engine cimport LOOP_BELL, LOOP_IN_PLACE, family_t
 from uprobe_core.trace.family cimport family_leave
@@ -43,6 +44,8 @@ cdef int order_resume(void *argument) noexcept nogil:
     if task == NULL:
         return 0
     status = hit_resume(engine, task, site_at(&engine.text.sites, engine.hit_site), order.regs)
+    if engine.budget:
+        budget_pay(engine, engine.hit_site)
     return step_in_place(engine) if status == LOOP_IN_PLACE else status
 
 

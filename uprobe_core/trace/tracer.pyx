@@ -23,6 +23,7 @@ from uprobe_core.patch.copies cimport text_copy
 from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes
 from uprobe_core.patch.text cimport insertion_t, needs_add, needs_clear, slot_needs_t, text_drop, text_make
 from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
+from uprobe_core.trace.budget cimport budget_set
 from uprobe_core.trace.engine cimport (
     CHILDREN_CLEAN, CHILDREN_FOLLOW, LOOP_AREA, LOOP_BELL, LOOP_CHILD, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, engine_t, family_t,
 )
@@ -316,6 +317,19 @@ cdef class Tracer:
             site.state |= SITE_CALLBACK
         else:
             site.state &= ~<uint64_t>SITE_CALLBACK
+
+    def set_budget(self, double budget):
+        """What share of time hits may take of the target; 0: all."""
+        budget_set(&self.engine, budget)
+
+    def throttles(self):
+        """(site number, hits lost at least, ns disarmed, whether it is now, how often) of each site that ever was
+        disarmed because hits took too much; any thread."""
+        return [
+            (self.engine.throttles[i].site, self.engine.throttles[i].lost, self.engine.throttles[i].off_ns,
+             self.engine.throttles[i].until_ns != 0, self.engine.throttles[i].times)
+            for i in range(self.engine.throttle_count)
+        ]
 
     def forget(self, uint64_t low, uint64_t high):
         """The sites in [low, high) are gone with their memory: nothing is written. How many there were."""

@@ -20,6 +20,7 @@ from uprobe_core.linux.wait cimport SIGTRAP, stop_consume, stop_event, stop_is_e
 from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, site_find
 from uprobe_core.patch.text cimport text_disarm, text_reclaim
+from uprobe_core.trace.budget cimport budget_serve
 from uprobe_core.trace.calls cimport call_is_due, call_note, call_put_back, calls_set_alarm
 from uprobe_core.trace.deferral cimport signal_give_back
 from uprobe_core.trace.engine cimport LOOP_CHILD, LOOP_ENDED, LOOP_EXEC
@@ -254,6 +255,7 @@ cdef void calls_serve(family_t *family) noexcept nogil:
         return
     while engine != NULL:
         calls_end(engine, now_ns)
+        budget_serve(engine, now_ns)
         engine = engine.next
     calls_set_alarm(family)
 
