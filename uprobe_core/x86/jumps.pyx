@@ -28,7 +28,8 @@ from uprobe_core.abi cimport (
     effects_t,
     insn_t,
 )
-from uprobe_core.x86.decode cimport insn_decode, insn_effects
+from uprobe_core.x86.decode cimport insn_decode
+from uprobe_core.x86.effects cimport insn_effects
 from uprobe_core.x86.marks cimport bit_next, bit_set, bit_test, text_t
 from uprobe_core.x86.registers cimport REG_RAX, REG_RSP
 from uprobe_core.x86.tables cimport table_read, tables_read, unit_at, units_t

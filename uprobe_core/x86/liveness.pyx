@@ -21,7 +21,8 @@ from uprobe_core.abi cimport (
     effects_t,
     insn_t,
 )
-from uprobe_core.x86.decode cimport DECODE_64, insn_decode, insn_effects
+from uprobe_core.x86.decode cimport DECODE_64, insn_decode
+from uprobe_core.x86.effects cimport insn_effects
 from uprobe_core.x86.registers cimport REG_RSP
 
 cdef extern from "decode_options.h" nogil:
