@@ -8,6 +8,7 @@ import click
 
 from uprobes.cli.options import TargetCommand, target_options
 from uprobes.cli.output import print_object, print_table
+from uprobes.cli.policy import Policy, policy_options
 from uprobes.cli.session import Session, open_session
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ SHOWN: Final = 20
 @click.command("count", cls=TargetCommand)
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC…")
 @target_options
+@policy_options
 def command(
     specs: tuple[str, ...],
     pid: int | None,
@@ -27,6 +29,7 @@ def command(
     mode: str,
     duration: float | None,
     as_json: bool,
+    policy: Policy,
 ) -> None:
     """Count how often places are reached. Every hit is counted.
 
@@ -34,7 +37,7 @@ def command(
     uprobes count -p 1234 libc:malloc 'libsqlite3:sqlite3_prep*'
     uprobes count --for 5 libc:read -- sort /etc/services
     """
-    with open_session(pid, argv, duration, as_json) as session:
+    with open_session(pid, argv, duration, as_json, policy) as session:
         session.probe(specs, mode)
         session.serve()
     print_counts(session, as_json)
@@ -43,17 +46,22 @@ def command(
 
 def print_counts(session: Session, as_json: bool) -> None:
     """One object a site, or a table, the busiest first; of many sites only those that were reached."""
-    rows = [(probe, site) for probe in session.probes for site in probe.sites]
+    rows = [(pid, probe, site) for pid, probe in session.family_probes for site in probe.sites]
     if as_json:
-        for probe, site in rows:
-            print_object("count", spec=str(probe.spec), **describe_site(site), hits=site.hits)
+        for pid, probe, site in rows:
+            print_object("count", pid=pid, spec=str(probe.spec), **describe_site(site), hits=site.hits)
         return
     if len(rows) > SHOWN:
-        rows = [row for row in rows if row[1].hits]
-    rows.sort(key=lambda row: -row[1].hits)
+        rows = [row for row in rows if row[2].hits]
+    rows.sort(key=lambda row: -row[2].hits)
+    # Which process it was is only worth a column if there are several.
+    several = len(session.target.family) > 1
     print_table(
-        ["hits", "function", "module", "mode"],
-        [(site.hits, site.name, (site.module or "").rpartition("/")[2], site.mode) for _, site in rows],
+        ["hits", *(["pid"] if several else []), "function", "module", "mode"],
+        [
+            (site.hits, *([str(pid)] if several else []), site.name, (site.module or "").rpartition("/")[2], site.mode)
+            for pid, _, site in rows
+        ],
     )
 
 

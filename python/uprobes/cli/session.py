@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import uprobes
 from uprobes.cli.output import plural, print_note, print_object
+from uprobes.cli.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType, TracebackType
 
+    from uprobes.pending import PendingProbe
     from uprobes.probe import Probe
     from uprobes.target import Target
 
+LOOK: Final = 0.5
+"""Seconds between two looks at whether something was switched off."""
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -77,25 +81,27 @@ class Signals:
 class Session:
     """A target under probes, for one subcommand."""
 
-    def __init__(self, target: Target, signals: Signals, duration: float | None) -> None:
-        """`duration` in seconds; None: until something else ends it."""
+    def __init__(self, target: Target, signals: Signals, duration: float | None, *, pending: bool = False) -> None:
+        """`duration` in seconds; None: until something else ends it. pending: places may come later."""
         self.target = target
         self.duration = duration
-        self.probes: list[Probe] = []
+        self.probes: list[Probe | PendingProbe] = []
         self.seconds = 0.0
         self.restored = False
         self._signals = signals
+        self._pending = pending
+        self._throttled: set[int] = set()
 
     def probe(self, specs: Sequence[str], mode: str) -> None:
         """Count at every place that the specifications stand for."""
         for spec in specs:
-            self.probes.append(self.target.probe(spec, mode=mode))
+            self.probes.append(self.target.probe(spec, mode=mode, pending=self._pending))
         self._tell("counting")
 
     def on(self, specs: Sequence[str], mode: str, callbacks: Sequence[Callable[[Any], None]]) -> None:
         """Call callbacks[i] at every hit of specs[i]."""
         for spec, callback in zip(specs, callbacks, strict=True):
-            decorated: Any = self.target.on(spec, mode=mode)(callback)
+            decorated: Any = self.target.on(spec, mode=mode, pending=self._pending)(callback)
             self.probes.append(decorated.probe)
         self._tell("tracing")
 
@@ -110,8 +116,36 @@ class Session:
     def serve(self) -> None:
         """Until the time is up, the target ends, or a signal comes."""
         started = time.monotonic()
-        self._signals.serve(lambda: self.target.run(timeout=self.duration))
+        self._signals.serve(self._run)
         self.seconds = time.monotonic() - started
+
+    def _run(self) -> None:
+        until = None if self.duration is None else time.monotonic() + self.duration
+        while True:
+            left = LOOK if until is None else min(LOOK, until - time.monotonic())
+            self.target.run(timeout=max(left, 0))
+            self._tell_throttled()
+            if left <= 0 or not any(one.alive for one in self.target.family):
+                return
+
+    def _tell_throttled(self) -> None:
+        """Once a probe, as soon as it is known: its counts are too low from now on."""
+        for one in self.target.family:
+            for probe in one.probes:
+                if id(probe) not in self._throttled and probe.throttled:
+                    self._throttled.add(id(probe))
+                    where = f"{probe.spec} in process {one.pid}"
+                    print_note(
+                        f"uprobes: {where} is hit too often and is switched off from time to time; what it misses is"
+                        " counted as lost; hint: --budget 0 serves every hit"
+                    )
+
+    @property
+    def family_probes(self) -> list[tuple[int, Probe | PendingProbe]]:
+        """Every probe of the target and of followed children, with the pid."""
+        return [(self.target.pid, probe) for probe in self.probes] + [
+            (one.pid, probe) for one in self.target.family[1:] for probe in one.probes
+        ]
 
     def leave(self) -> None:
         """Detach from the target; nothing interrupts this."""
@@ -122,33 +156,40 @@ class Session:
     def summarise(self, as_json: bool, shown: int | None = None) -> None:
         """The last line of every session; `shown`: how many of the hits were printed, where not all are."""
         sites = sum(len(probe.sites) for probe in self.probes)
-        hits = sum(probe.hits for probe in self.probes)
-        lost = sum(probe.lost for probe in self.probes)
+        hits = sum(probe.hits for _, probe in self.family_probes)
+        lost = sum(probe.lost for _, probe in self.family_probes)
+        throttled = max((probe.throttled for _, probe in self.family_probes), default=0.0)
+        children = len(self.target.family) - 1
         pid = self.target.pid
         if as_json:
-            facts = {"hits": hits, "lost": lost, "sites": sites, "seconds": round(self.seconds, 3)}
+            facts: dict[str, object] = {"hits": hits, "lost": lost, "throttled": round(throttled, 3), "sites": sites}
+            facts |= {"children": children, "seconds": round(self.seconds, 3)}
             print_object("summary", pid=pid, **facts, restored=self.restored)
         fate = f"process {pid} runs on, restored" if self.restored else f"process {pid} ended"
-        seen = plural(hits, "hit") + (f", {lost:,} lost" if lost else "")
+        seen = plural(hits, "hit") + (f", at least {lost:,} lost" if lost else "")
+        among = " of it and a child process" if children == 1 else ""
+        among = f" of it and {children:,} child processes" if children > 1 else among
         if shown is not None:
             seen = f"{shown:,} of {seen} shown"
-        print_note(f"uprobes: {seen} at {plural(sites, 'site')} in {self.seconds:.1f} s; {fate}")
+        print_note(f"uprobes: {seen} at {plural(sites, 'site')}{among} in {self.seconds:.1f} s; {fate}")
 
 
 @contextmanager
 def open_session(
-    pid: int | None, argv: Sequence[str] | None, duration: float | None, as_json: bool
+    pid: int | None, argv: Sequence[str] | None, duration: float | None, as_json: bool, policy: Policy | None = None
 ) -> Iterator[Session]:
     """Attach to `pid` or start `argv`, and leave the target restored however the block ends.
 
     With `as_json` the standard output is for our objects alone: a started command's goes to standard error.
     """
+    policy = policy or Policy()
+    how: dict[str, Any] = {"children": policy.children, "budget": policy.share(attached=pid is not None)}
     with Signals() as signals:
         if pid is not None:
-            target = uprobes.attach(pid)
+            target = uprobes.attach(pid, **how)
         else:
-            target = uprobes.spawn(list(argv or ()), stdout=sys.stderr.fileno() if as_json else -1)
-        session = Session(target, signals, duration)
+            target = uprobes.spawn(list(argv or ()), stdout=sys.stderr.fileno() if as_json else -1, **how)
+        session = Session(target, signals, duration, pending=policy.pending)
         try:
             yield session
         finally:

@@ -6,6 +6,7 @@ import click
 
 from uprobes.cli.arguments import Call
 from uprobes.cli.options import TargetCommand, target_options
+from uprobes.cli.policy import Policy, policy_options
 from uprobes.cli.printer import Printer
 from uprobes.cli.session import open_session
 
@@ -18,6 +19,7 @@ from uprobes.cli.session import open_session
 )  # fmt: skip
 @click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N calls.")
 @target_options
+@policy_options
 def command(
     specs: tuple[str, ...],
     pid: int | None,
@@ -25,6 +27,7 @@ def command(
     mode: str,
     duration: float | None,
     as_json: bool,
+    policy: Policy,
     count: int,
     limit: int | None,
 ) -> None:
@@ -38,7 +41,7 @@ def command(
     """
     calls = [Call(spec, count) for spec in specs]
     printer = Printer(as_json, limit)
-    with open_session(pid, argv, duration, as_json) as session:
+    with open_session(pid, argv, duration, as_json, policy) as session:
         session.on([call.spec for call in calls], mode, [printer.callback(call) for call in calls])
         printer.start()
         session.serve()
