@@ -133,8 +133,8 @@ class Arguments:
 class Hit:
     """One hit, while its thread is stopped in front of the probed instruction.
 
-    ``site`` and ``probe``: whose hit; ``pid`` and ``tid``: the process and the thread; ``time_ns``: CLOCK_MONOTONIC when the callback began;
-    ``regs``, ``args``, ``memory``: to read and to change.
+    ``site`` and ``probe``: whose hit; ``pid`` and ``tid``: the process and the thread; ``time_ns``: CLOCK_MONOTONIC
+    when the callback began; ``regs``, ``args``, ``memory``: to read and to change.
     """
 
     __slots__ = ("args", "memory", "pid", "probe", "regs", "site", "tid", "time_ns")

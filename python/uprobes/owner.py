@@ -1,7 +1,7 @@
 """Owners: whoever works on a target does it in the one thread that talks to its tracer.
 
-A target and those of its children that are followed are a family: one tracer serves them all, and one thread talks to
-it. Everybody else posts work to it. Between two pieces of work it is inside the tracer's loop, without the GIL; it comes
+A target and those of its children that are followed are a family: one tracer serves them all, and one thread talks
+to it. Everybody else posts work to it. Between two pieces of work it is inside the tracer's loop, without the GIL; it comes
 out for a posted piece of work, for a hit that has a callback, for a new child, and when a target executes another
 program or ends.
 """
@@ -49,7 +49,9 @@ class Events(Protocol):
 class Owner:
     """Owns the tracer of process `pid` until `close()` or the target's end."""
 
-    def __init__(self, pid: int, events: Events, parent: Owner | None = None, tracer: core.Tracer | None = None) -> None:
+    def __init__(
+        self, pid: int, events: Events, parent: Owner | None = None, tracer: core.Tracer | None = None
+    ) -> None:
         """Nothing is touched before `start_tracing()`. parent: the owner of the process of which this is a child, with
         `tracer`.
         """
@@ -59,7 +61,7 @@ class Owner:
         self.ended = threading.Event()
         self.failure: BaseException | None = None
         """What went wrong in the owner thread, if that ended it."""
-        self._thread = OwnerThread(self) if parent is None else parent._thread
+        self._thread: OwnerThread = OwnerThread(self) if parent is None else parent._thread
         if parent is not None:
             self._thread.members[pid] = self
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from uprobes.target import Target
 
 LINKER_NOTICE = "_dl_debug_state"
-"""The function that the dynamic linker calls for debuggers when it has loaded or unloaded something (SysV ABI, r_brk):
-before constructors run, and after the text is mapped."""
+"""The function that the dynamic linker calls for debuggers when it has loaded or unloaded something (SysV ABI,
+r_brk): before constructors run, and after the text is mapped."""
 
 
 class PendingProbe:

@@ -70,7 +70,7 @@ class Target:
         self._failure: BaseException | None = None
         self._kept = False
         self._at_entry = threading.Event()
-        self._owner = Owner(pid, self, None if parent is None else parent._owner, tracer)
+        self._owner: Owner = Owner(pid, self, None if parent is None else parent._owner, tracer)
         self._sites = SiteTable(self._owner, pid, seal=seal)
         self._pending = PendingProbes(self)
         self._sites.on_libraries = self._look_again
@@ -143,9 +143,7 @@ class Target:
         self._raise_failure()
 
     def detach(self) -> None:
-        """Put all text back, byte for byte, and let go. Nothing of ours runs in the process, or in followed children, any
-        more.
-        """
+        """Put all text back, byte for byte, and let go. Nothing of ours is left running, nor in followed children."""
         self.resume() if self.alive else None
         for one in reversed(self.family):
             one._owner.close(one._sites.leave)
@@ -245,7 +243,9 @@ class Target:
         when: str | None,
         callback: Callback | None,
     ) -> PendingProbe:
-        wanted = [parse_spec(one) if isinstance(one, str) else one for one in _listed(spec)]
+        wanted: list[str | ProbeSpec | int] = [
+            parse_spec(one) if isinstance(one, str) else one for one in _listed(spec)
+        ]
 
         def insert(target: Target, places: list[Place]) -> Probe:
             return target._probe([place.vaddr for place in places], mode, rip, when, callback)
@@ -355,8 +355,9 @@ def attach(pid: int, *, seal: bool = True, children: str = "clean", budget: floa
     stay mapped, empty, after a detach, for the next attach. seal=False: detach leaves nothing mapped.
     children: ``clean`` gives every child that it makes the original text back and lets it go; ``follow`` makes each a
     Target (``target.children``), where the probes live on and count for themselves.
-    budget: what share of the time hits may keep the process stopped, as 0.1. Over it, the hottest sites are switched off
-    for a while (``probe.throttled``, ``probe.lost``). None: every hit is served and counts are exact, whatever it costs.
+    budget: what share of the time hits may keep the process stopped, as 0.1. Over it, the hottest sites are switched
+    off for a while (``probe.throttled``, ``probe.lost``). None: every hit is served and counts are exact, whatever it
+    costs.
 
     Raises TargetGone (no such process), NotPermitted or AlreadyTraced (with what would help), UnsupportedTarget (32-bit
     code, a kernel thread, ourselves).

@@ -63,7 +63,7 @@ def test_list_of_a_command_that_is_never_run(uprobes_cli, tmp_path):
 @pytest.mark.parametrize("mode", ["auto", "trap", "step"])
 def test_count_of_a_process(uprobes_cli, spin, mode):
     (site, summary) = objects(
-        uprobes_cli("count", "-p", spin.pid, "--mode", mode, "--for", 0.3, "spin:work", "--json")
+        uprobes_cli("count", "-p", spin.pid, "--mode", mode, "--for", 0.3, "--budget", 0, "spin:work", "--json")
     )
     assert site["hits"] == summary["hits"] > 0
     assert site["mode"] == ("trap" if mode == "auto" else mode)

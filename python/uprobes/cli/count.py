@@ -31,7 +31,9 @@ def command(
     as_json: bool,
     policy: Policy,
 ) -> None:
-    """Count how often places are reached. Every hit is counted.
+    """Count how often places are reached.
+
+    Every hit is counted, or told as lost where it would take too much (--budget).
 
     \b
     uprobes count -p 1234 libc:malloc 'libsqlite3:sqlite3_prep*'

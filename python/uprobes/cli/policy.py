@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from uprobes.cli.options import Function
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from uprobes.cli.options import Function
+
 ATTACHED_BUDGET: Final = 10.0
-"""Per cent of a running program's time that hits may take unless the user says otherwise. What we start ourselves has no
-limit: it is run to be measured."""
+"""Per cent of a running program's time that hits may take unless the user says otherwise. What we start ourselves has
+no limit: it is run to be measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Policy:
         return per_cent / 100 if per_cent else None
 
 
-_OPTIONS: Final[tuple[Callable[[Function], Function], ...]] = (
+_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     click.option(
         "--children", type=click.Choice(("clean", "follow")), default="clean", show_default=True,
         help="What becomes of the target's children: left without probes, or probed and counted each for itself.",

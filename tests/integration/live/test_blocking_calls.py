@@ -1,4 +1,4 @@
-"""More than sixty kinds of blocking system calls go on as if nobody had come: no EINTR of ours, and time-outs in time."""
+"""More than sixty kinds of blocking system calls go on as if nobody had come: no EINTR, time-outs in time."""
 
 import time
 from contextlib import contextmanager

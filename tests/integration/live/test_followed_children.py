@@ -1,6 +1,7 @@
 """Children of every kind: followed, each counts for itself; left alone, nothing of ours is in them."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -75,7 +76,7 @@ def test_a_clean_child_has_no_foreign_byte(victim, mode):
         parent.order(1)
         child = int(parent.wait_line("child").split()[1])
         wait_until(lambda: executable_text(child) == before, "the child is clean")
-        for line in open(f"/proc/{child}/maps"):
+        for line in Path(f"/proc/{child}/maps").read_text().splitlines():
             span, rights, _, _, _, *name = line.split(None, 5)
             if "x" not in rights or name:
                 continue
