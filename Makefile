@@ -14,7 +14,7 @@ SOURCES := setup.py $(shell find uprobe_core -name '*.pyx' -o -name '*.pxd' -o -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help build demo test lint bench fuzz wheel clean
+.PHONY: help build demo test lint bench fuzz chaos visits wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -36,6 +36,12 @@ bench: build/.done $(VENV)/.test ## measure against the bare cost of a stop; wri
 
 fuzz: build/.done $(VENV)/.test ## let the processor judge the decoder for a minute; ARGS="--seconds 600 --seed 7"
 	@$(PY) -m tests.fuzz --seconds 60 $(ARGS)
+
+chaos: build/.done $(VENV)/.test ## probe real programs at random and check them; ARGS="--seconds 600 --seed 7"
+	@$(PY) -m tests.chaos --seconds 60 $(ARGS)
+
+visits: build/.done $(VENV)/.test ## attach and detach 10,000 times, and look for what is left behind
+	@UPROBES_ROUNDS=10000 $(PY) -m pytest -o timeout=3600 tests/integration/live/test_crowds.py -k visits $(ARGS)
 
 build: build/.done ## compile the core in place
 

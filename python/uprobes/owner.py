@@ -1,8 +1,8 @@
 """Owners: whoever works on a target does it in the one thread that talks to its tracer.
 
 A target and those of its children that are followed are a family: one tracer serves them all, and one thread talks
-to it. Everybody else posts work to it. Between two pieces of work it is inside the tracer's loop, without the GIL; it comes
-out for a posted piece of work, for a hit that has a callback, for a new child, and when a target executes another
+to it. Everybody else posts work to it. Between two pieces of work it is inside the tracer's loop, without the GIL; it
+comes out for a posted piece of work, for a hit that has a callback, for a new child, and when a target executes another
 program or ends.
 """
 

@@ -23,7 +23,7 @@ r_brk): before constructors run, and after the text is mapped."""
 
 
 class PendingProbe:
-    """A probe whose places come and go with the libraries that the target loads; made by ``Target.probe(pending=True)``.
+    """A probe whose places come and go with the libraries that are loaded; made by ``Target.probe(pending=True)``.
 
     It has a ``Probe`` for every time that places of its specifications were found (``parts``), counts what all of them
     count, and outlives an exec.

@@ -4,11 +4,11 @@ from libc.errno cimport EAGAIN, EINPROGRESS, ETIME
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf, sscanf
 from libc.stdlib cimport strtod, strtol
-from libc.string cimport memset, strrchr, strstr
+from libc.string cimport memset, strncmp, strrchr, strstr
 from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.types cimport pid_t
-from posix.unistd cimport close, read
+from posix.unistd cimport close, read, readlink
 
 from uprobe_core.linux.memory cimport memory_load
 from uprobe_core.linux.ptrace cimport syscall
@@ -152,8 +152,14 @@ cdef int64_t socket_timeout(pid_t pid, int number, int option) noexcept nogil:
     """SO_RCVTIMEO or SO_SNDTIMEO of a descriptor of the process, or -1."""
     cdef int64_t span[2]
     cdef unsigned int size = sizeof(span)
-    cdef int fd
-    cdef int process = <int>syscall(SYS_pidfd_open, <long>pid, <long>0)
+    cdef char path[64]
+    cdef char link[8]
+    cdef int fd, process
+    # Most descriptors that are waited for are no sockets; to look at the link is cheaper than to borrow the file.
+    snprintf(path, sizeof(path), b"/proc/%d/fd/%d", pid, number)
+    if readlink(path, link, sizeof(link)) < 7 or strncmp(link, b"socket:", 7):
+        return -1
+    process = <int>syscall(SYS_pidfd_open, <long>pid, <long>0)
     if process < 0:
         return -1
     fd = <int>syscall(SYS_pidfd_getfd, <long>process, <long>number, <long>0)

@@ -10,6 +10,7 @@ from posix.types cimport pid_t
 
 from uprobe_core.abi cimport SLOT_SIZE
 from uprobe_core.linux.asleep cimport asleep_t, monotonic_ns, task_asleep
+from uprobe_core.linux.haste cimport haste_begin, haste_end
 from uprobe_core.linux.memory cimport memory_write
 from uprobe_core.linux.ptrace cimport (
     PTRACE_EVENT_STOP, PTRACE_O_TRACECLONE, PTRACE_O_TRACEEXEC, PTRACE_O_TRACEFORK, PTRACE_O_TRACESYSGOOD,
@@ -260,7 +261,7 @@ cdef void calls_serve(family_t *family) noexcept nogil:
     calls_set_alarm(family)
 
 
-cdef int world_stop(engine_t *engine, int deadline_ms) noexcept nogil:
+cdef int tasks_stop(engine_t *engine, int deadline_ms) noexcept nogil:
     cdef int64_t until = clock_ms() + deadline_ms
     cdef long wait_us = 20
     cdef uint32_t i, running
@@ -291,11 +292,21 @@ cdef int world_stop(engine_t *engine, int deadline_ms) noexcept nogil:
         wait_us = min(wait_us * 2, 1000)
 
 
+cdef int world_stop(engine_t *engine, int deadline_ms) noexcept nogil:
+    cdef int status
+    haste_begin()
+    status = tasks_stop(engine, deadline_ms)
+    haste_end()
+    return status
+
+
 cdef int world_resume(engine_t *engine) noexcept nogil:
     cdef uint32_t i
+    haste_begin()
     for i in range(engine.tasks.mask + 1):
         if engine.tasks.table[i].tid and engine.tasks.table[i].flags & TASK_HELD:
             task_release(engine, engine.tasks.table[i].tid)
+    haste_end()
     return 0
 
 
