@@ -38,9 +38,11 @@ def table_row(case: dict) -> str:
     floor = extra.get("floor_ns")
     ratio = f"{median / floor:.2f} ×" if floor else ""
     limit = f"{extra['limit']:g} ×" if extra.get("limit") else ""
+    if extra.get("limit_ns"):
+        limit = format_ns(extra["limit_ns"])
     name = case["name"].removeprefix("bench_").replace("_", " ")
     floor_text = format_ns(floor) if floor else ""
-    cells = [name, format_ns(median), extra.get("unit", "run"), floor_text, ratio, limit]
+    cells = [name, format_ns(median), extra.get("unit", "run"), floor_text, ratio, limit, extra.get("note", "")]
     return f"| {' | '.join(cells)} |"
 
 
@@ -51,8 +53,8 @@ def write_table(report: dict) -> str:
         f"{processor_name()}, {os.cpu_count()} processors, {system}. Medians.",
         "The floor is the bare cost, measured before each round.",
         "",
-        "| case | median | per | floor | ratio | limit |",
-        "|---|--:|---|--:|--:|--:|",
+        "| case | median | per | floor | ratio | limit | |",
+        "|---|--:|---|--:|--:|--:|---|",
         *(table_row(case) for case in report["benchmarks"]),
     ]
     return "\n".join(lines) + "\n"

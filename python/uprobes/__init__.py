@@ -16,13 +16,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from uprobes.batch import Batch as Batch
+    from uprobes.batch import Record as Record
     from uprobes.errors import UprobeError as UprobeError
+    from uprobes.histogram import Histogram as Histogram
     from uprobes.hit import Hit as Hit
     from uprobes.insn import Insn as Insn
     from uprobes.insn import decode as decode
     from uprobes.insn import decode_all as decode_all
+    from uprobes.latency import Latency as Latency
     from uprobes.probe import Probe as Probe
     from uprobes.probe import Site as Site
+    from uprobes.recording import Recording as Recording
     from uprobes.refusal import Refusal as Refusal
     from uprobes.spec import ProbeSpec as ProbeSpec
     from uprobes.target import Target as Target
@@ -32,10 +37,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Batch": "batch",
+    "Histogram": "histogram",
     "Hit": "hit",
     "Insn": "insn",
+    "Latency": "latency",
     "Probe": "probe",
     "ProbeSpec": "spec",
+    "Record": "batch",
+    "Recording": "recording",
     "Refusal": "refusal",
     "Site": "probe",
     "Target": "target",
@@ -45,7 +55,7 @@ _HOMES = {
     "spawn": "target",
 }
 _ERRORS = (
-    "AlreadyTraced", "AmbiguousSymbol", "DecodeError", "InvalidElf", "JournalError", "MemoryFault",
+    "AlreadyTraced", "AmbiguousSymbol", "DecodeError", "FieldError", "InvalidElf", "JournalError", "MemoryFault",
     "ModuleNotFound", "NoRoom", "NotPermitted", "PredicateError", "ProbeRefused", "RemoteCallFailed", "SpecError",
     "SymbolNotFound", "TargetGone", "UnsupportedTarget", "UprobeError",
 )  # fmt: skip

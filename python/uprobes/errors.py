@@ -303,6 +303,15 @@ class PredicateError(UprobeError, ValueError):
         self.position = position
 
 
+class FieldError(UprobeError, ValueError):
+    """Something that cannot be recorded was asked for: `field` is its name."""
+
+    def __init__(self, field: str, fact: str, *, hint: str | None = None) -> None:
+        """`fact` says what is wrong with it."""
+        super().__init__(f"cannot record {field!r}: {fact}", hint=hint)
+        self.field = field
+
+
 class SandboxError(UprobeError, RuntimeError):
     """The self-test's child process cannot be made, or was lost; the message says at what."""
 
@@ -310,6 +319,7 @@ class SandboxError(UprobeError, RuntimeError):
 EXIT_CODES: Final[dict[type[BaseException], int]] = {
     SpecError: EXIT_USAGE,
     PredicateError: EXIT_USAGE,
+    FieldError: EXIT_USAGE,
     NotPermitted: EXIT_PERMISSION,
     PermissionError: EXIT_PERMISSION,
 }

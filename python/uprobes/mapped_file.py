@@ -114,7 +114,7 @@ def read_loaded_file(process: ProcDirectory, mappings: Sequence[Mapping]) -> byt
 
     The header says that there are no section headers: they are in no mapping.
     """
-    content = bytearray(max(mapping.offset + mapping.size for mapping in mappings))
+    content = bytearray(max((mapping.offset + mapping.size for mapping in mappings), default=0))
     # code and constants are as they were, so they come last where a page of the file is mapped twice
     for mapping in sorted(mappings, key=lambda mapping: mapping.writable, reverse=True):
         piece = read_memory(process, mapping.start, mapping.size)

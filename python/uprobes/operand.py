@@ -1,7 +1,7 @@
 """What can be asked of a hit by name: arguments, registers, words of the stack, the return value, the thread.
 
-``arg0`` … by the System V ABI at a function's entry: six in registers, the others on the stack above the return address;
-``rdi``, ``rsp`` …; ``retval``: rax, at a return; ``stack0``, ``stack1`` …: the 8 bytes at rsp, rsp + 8 …; ``tid``.
+``arg0`` … by the System V ABI at a function's entry: six in registers, the others on the stack above the return
+address; ``rdi``, ``rsp`` …; ``retval``: rax, at a return; ``stack0``, ``stack1`` …: 8 bytes at rsp, rsp + 8 …; ``tid``.
 """
 
 from __future__ import annotations

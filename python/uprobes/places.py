@@ -5,7 +5,8 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, islice
+from operator import eq
 from typing import TYPE_CHECKING, overload
 
 from uprobe_core.x86.boundaries import find_starts
@@ -30,7 +31,9 @@ class Places(Sequence["Place"]):
         """`found` are described already; `addresses` are not, and `modules` know about them."""
         self._modules = modules
         self._described = {place.vaddr: place for place in found}
-        self.vaddrs = array("Q", dict.fromkeys(sorted(chain(self._described, addresses))))
+        self.vaddrs = array("Q", sorted(chain(self._described, addresses)))
+        if any(map(eq, self.vaddrs, islice(self.vaddrs, 1, None))):
+            self.vaddrs = array("Q", dict.fromkeys(self.vaddrs))
         self.starts = array("Q", bytes(8 * len(self.vaddrs)))
         self.refusals: dict[int, Refusal] = {}
         for module in modules:

@@ -1,9 +1,9 @@
 """``when=``: an expression over the arguments and registers of a hit, as ``arg2 > 4096 and arg0 != 0``.
 
-Values are 64-bit unsigned integers, as C has them: sums wrap, ``>>`` brings in zeros, a shift's count is taken modulo 64,
-``//`` and ``%`` by 0 give 0. Names: see ``uprobes.operand``. Operators: ``and or not``, comparisons (chains too),
-``+ - * // % & | ^ << >> ~``. ``u8 u16 u32 i8 i16 i32 i64 (…)`` take the low bits, as a C cast does; ``i…`` also makes what is
-computed with it signed: ``i32(arg1) < 0``.
+Values are 64-bit unsigned integers, as C has them: sums wrap, ``>>`` brings in zeros, a shift's count is taken modulo
+64, ``//`` and ``%`` by 0 give 0. Names: see ``uprobes.operand``. Operators: ``and or not``, comparisons (chains too),
+``+ - * // % & | ^ << >> ~``. ``u8 u16 u32 i8 i16 i32 i64 (…)`` take the low bits, as a C cast does; ``i…`` also makes
+what is computed with it signed: ``i32(arg1) < 0``.
 
 The text becomes a program for a small stack machine (enum predicate_code of the core's abi.h). The program is the one
 definition of what the text means: Python runs it here, the tracer runs it at a stop, and where a hit stays inside the
@@ -87,7 +87,7 @@ _COMPARE: dict[type[ast.cmpop], int] = {
     ast.Gt: code.OP_GREATER,
     ast.GtE: code.OP_GREATER_EQUAL,
 }
-_TO_SIGNED = {
+_TO_SIGNED: dict[int, int] = {
     code.OP_LESS: code.OP_LESS_SIGNED,
     code.OP_LESS_EQUAL: code.OP_LESS_EQUAL_SIGNED,
     code.OP_GREATER: code.OP_GREATER_SIGNED,
@@ -134,6 +134,11 @@ class Predicate:
     def registers(self) -> list[int]:
         """The numbers of the registers that it asks for."""
         return sorted({op.value for op in self.ops if op.code == code.OP_REGISTER})
+
+    @property
+    def wants_stack(self) -> bool:
+        """Whether it asks for words of the stack."""
+        return any(op.code == code.OP_STACK for op in self.ops)
 
     def __call__(self, hit: Hit) -> bool:
         """Whether it holds for a hit."""
@@ -269,9 +274,8 @@ class _Compiler:
                 self.bit(node)
                 return False
         what = type(node).__name__.lower()
-        raise PredicateError(
-            self._text, node.col_offset, f"{what} is not understood", hint="integers, argN, registers, tid, and operators"
-        )
+        hint = "integers, argN, registers, tid, and operators"
+        raise PredicateError(self._text, node.col_offset, f"{what} is not understood", hint=hint)
 
     def _constant(self, value: int, node: ast.expr) -> bool | None:
         if not -(1 << (_BITS - 1)) <= value <= _MASK:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, overload
 
 from uprobe_core.abi import PLAN_ONE_STOP
 from uprobe_core.x86.relocate import kind_name
+from uprobes.board import Board
 from uprobes.hit import Hit
 from uprobes.insn import Insn, decode
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from uprobe_core.trace.tracer import Tracer
+    from uprobes.board import Tap
     from uprobes.hit import Registers
     from uprobes.place import Place
     from uprobes.refusal import Refusal
@@ -115,6 +117,10 @@ class Sites:
         number = None if refusal else self.numbers[index]
         return Site(self._table, self.places[index], number, refusal)
 
+    def by_number(self) -> dict[int, Site]:
+        """Those that are not refused, by the engine's number."""
+        return {number: self[index] for index, number in enumerate(self.numbers) if index not in self.refusals}
+
     def __iter__(self) -> Iterator[Site]:
         """All of them."""
         return (self[index] for index in range(len(self)))
@@ -134,14 +140,23 @@ class Probe:
         places: Sequence[Place],
         numbers: array[int],
         refusals: dict[int, Refusal],
-        callback: Callback | None,
-        predicate: Predicate | None,
+        callback: Callback | None = None,
+        predicate: Predicate | None = None,
+        tap: Tap | None = None,
+        *,
+        counts: bool = False,
     ) -> None:
-        """The sites are inserted; `enable()` arms them. With a predicate only hits for which it holds count."""
+        """The sites are inserted; `enable()` arms them. With a predicate only hits for which it holds are called back.
+
+        `tap`: what is done at hits, too; `counts`: that is how this probe counts, not by its sites.
+        """
         self.spec = spec
         self.sites = Sites(table, places, numbers, refusals)
         self._callback = callback
         self._predicate = predicate
+        self.tap = tap
+        """What is done at hits beside counting at the sites."""
+        self._counts_by_tap = counts
         self.table = table
         self.numbers = numbers
         if refusals:
@@ -157,10 +172,15 @@ class Probe:
         self._index = {number: index for index, number in enumerate(numbers)} if self.wants_stops else {}
 
     def copy(self, table: SiteTable) -> Probe:
-        """In the owner thread: the same probe in a process that is a copy of this one; it starts to count at 0."""
-        sites = self.sites
+        """In the owner thread: the same probe in a process that is a copy of this one; it starts to count at 0. What
+        records hits records those of its own process alone: its copy only counts.
+        """
+        sites, tap = self.sites, None
+        if self.tap is not None and self._counts_by_tap:
+            tap = table.tap(self.tap.plan, Board(self.tap.board.shift))
         mine = Probe(
-            table, self.spec, sites.places, sites.numbers, sites.refusals, self._callback, self._predicate
+            table, self.spec, sites.places, sites.numbers, sites.refusals, self._callback, self._predicate, tap,
+            counts=tap is not None,
         )  # fmt: skip
         mine.original = self
         mine._enabled = self._enabled
@@ -169,6 +189,8 @@ class Probe:
     @property
     def hits(self) -> int:
         """How often its sites were hit while it was enabled, summed over all sites and threads."""
+        if self.tap is not None and self._counts_by_tap:
+            return self.tap.board.sum(0)
         if not self._enabled or self._predicate is not None:
             return self._counted
         return self._counted + self.table.tracer.hits_sum(self.numbers) - self._since
@@ -212,7 +234,7 @@ class Probe:
     @property
     def wants_stops(self) -> bool:
         """Whether a hit has to be looked at while its thread is stopped."""
-        return self._callback is not None or self._predicate is not None
+        return self._callback is not None
 
     def serve(self, tracer: Tracer, number: int, tid: int, registers: Registers) -> None:
         """In the owner thread: a thread stands at the site that the engine knows as `number`."""

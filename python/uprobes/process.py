@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import struct
 
 from uprobes.errors import TargetGone
@@ -15,6 +16,7 @@ __all__ = [
     "Module",
     "entry_vaddr",
     "find_hole",
+    "handles_faults",
     "mapping_at",
     "read_image",
     "read_mappings",
@@ -25,6 +27,7 @@ __all__ = [
 
 _AUXILIARY = struct.Struct("<QQ")
 _AT_ENTRY = 9
+_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE)
 
 
 def read_mappings(pid: int) -> list[Mapping]:
@@ -64,6 +67,14 @@ def entry_vaddr(pid: int) -> int:
         if kind == _AT_ENTRY:
             return int(value)
     raise TargetGone(pid, "it has no entry point: it ended, or is a thread of the kernel")
+
+
+def handles_faults(pid: int) -> bool:
+    """Whether a process has a handler for SIGSEGV, SIGBUS or SIGFPE, which may look at where the fault was."""
+    with ProcDirectory(pid) as process:
+        status = process.read("status")
+    caught = next((line.split()[1] for line in status.splitlines() if line.startswith(b"SigCgt:")), b"0")
+    return any(int(caught, 16) >> number - 1 & 1 for number in _FAULTS)
 
 
 def start_time(pid: int) -> int:

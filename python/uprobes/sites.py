@@ -10,7 +10,9 @@ from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from uprobe_core.abi import SLOT_SIZE, probe_mode, rip_strategy
+from uprobe_core.trace.recorder import Recorder
 from uprobes.areas import REACH, Areas
+from uprobes.board import Tap
 from uprobes.errors import NoRoom, TargetGone
 from uprobes.ground import Ground
 from uprobes.process import read_mappings
@@ -20,6 +22,8 @@ from uprobes.soundness import sound_places
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from uprobe_core.x86.hitplan import HitPlan
+    from uprobes.board import Board
     from uprobes.owner import Owner
     from uprobes.places import Places
     from uprobes.probe import Probe
@@ -64,6 +68,7 @@ class SiteTable:
         self.tracer = owner.tracer
         self.areas = Areas(owner.tracer, pid, seal=seal)
         self._owner = owner
+        self._recorder = Recorder(owner.tracer)
         self._pid = pid
         self._watchers: dict[int, list[Probe]] = {}
         self._dropped = 0
@@ -92,6 +97,17 @@ class SiteTable:
             _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
         return Insertion(numbers, refusals)
 
+    # ---- what is done at hits
+
+    def tap(self, plan: HitPlan, board: Board) -> Tap:
+        """Something that probes can have done at their hits."""
+        return Tap(plan, board, self._owner.call(lambda: self._recorder.add(plan, board.memory, board.strides)))
+
+    @property
+    def over(self) -> bool:
+        """Whether the target ended or was detached: there will be no more hits."""
+        return self._owner.ended.is_set()
+
     # ---- arming
 
     def arm(self, probe: Probe) -> None:
@@ -103,6 +119,8 @@ class SiteTable:
                 for number in probe.numbers:
                     self._watchers.setdefault(number, []).append(probe)
                     self.tracer.watch(number, True)
+            if probe.tap is not None:
+                self._recorder.tie(probe.numbers, probe.tap.number)
             self.tracer.arm(probe.numbers)
 
         self._owner.call(work)
@@ -115,6 +133,8 @@ class SiteTable:
                 return
             self.check_ground()
             self.tracer.disarm(probe.numbers)
+            if probe.tap is not None:
+                self._recorder.untie(probe.numbers, probe.tap.number)
             if probe.wants_stops:
                 for number in probe.numbers:
                     self._watchers[number].remove(probe)
@@ -135,6 +155,8 @@ class SiteTable:
         """A disabled probe is done with its sites; those that nobody has are dropped."""
 
         def work() -> None:
+            if probe not in self.probes:
+                return
             self.probes.remove(probe)
             if probe.generation != self.generation:
                 return
@@ -168,7 +190,10 @@ class SiteTable:
         self._ground.inherit(parent._ground)
         for probe in parent.probes:
             if probe.generation == self.generation:
-                self.probes.append(probe.copy(self))
+                mine = probe.copy(self)
+                self.probes.append(mine)
+                if mine.tap is not None and mine.enabled:
+                    self._recorder.tie(mine.numbers, mine.tap.number)
         for number, watchers in parent._watchers.items():
             copies = [mine for mine in self.probes if any(mine.original is watcher for watcher in watchers)]
             self._watchers[number] = copies
@@ -220,9 +245,9 @@ class _Batch:
                 vaddrs = places.vaddrs[indices.start : indices.stop]
             else:
                 vaddrs = array("Q", map(places.vaddrs.__getitem__, indices))
-            made = array("I", bytes(4 * len(vaddrs)))
-            refused, waiting, needs = self._tracer.insert(
-                vaddrs, made, self._mode, self._strategy, reach, image, mapping.start
+            made, waiting = (array("I", bytes(4 * len(vaddrs))) for _ in range(2))
+            refused, without, needs = self._tracer.insert(
+                vaddrs, made, waiting, self._mode, self._strategy, reach, image, mapping.start
             )
             if isinstance(indices, range):
                 numbers[indices.start : indices.stop] = made
@@ -230,13 +255,13 @@ class _Batch:
                 for index, number in zip(indices, made, strict=True):
                     numbers[index] = number
             refusals.update((indices[position], Refusal(refusal)) for position, refusal in refused)
-            if waiting and not self._make_room(Needs(*needs)):
+            if without and not self._make_room(Needs(*needs)):
                 # Without near slots first; then without any, which leaves what can be emulated.
                 if reach == REACH_NONE:
                     raise NoRoom(SLOT_SIZE)
                 reach -= 1
-            if len(waiting) < len(indices):
-                indices = list(map(indices.__getitem__, waiting))
+            if without < len(indices):
+                indices = list(map(indices.__getitem__, waiting[:without]))
 
     def _make_room(self, needs: Needs) -> bool:
         """Free or make slots for those that were missing. False: there is no room, plan with less."""

@@ -11,9 +11,12 @@ import sys
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from uprobe_core.linux import spawn as core_spawn
+from uprobe_core.x86.hitplan import HitPlan
+from uprobes.board import Board
 from uprobes.boundaries import enclosing_instruction, function_instructions, neighbours
 from uprobes.errors import ProbeRefused, UprobeError
 from uprobes.hit import Memory, Registers
@@ -27,7 +30,7 @@ from uprobes.process import entry_vaddr
 from uprobes.refusal import Refusal
 from uprobes.resolve import resolve
 from uprobes.sites import MODES, STRATEGIES, SiteTable
-from uprobes.spec import ProbeSpec, parse
+from uprobes.spec import ProbeSpec, Provider, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,8 +38,11 @@ if TYPE_CHECKING:
 
     from uprobe_core.trace.tracer import Tracer
     from uprobes.pending import PendingProbe
+    from uprobes.latency import Latency
+    from uprobes.predicate import Predicate
     from uprobes.probe import Callback
     from uprobes.process import Module
+    from uprobes.recording import Recording
 
 C = TypeVar("C", bound="Callback")
 
@@ -257,6 +263,51 @@ class Target:
         self._sites.check_ground()
         self._pending.look()
 
+    def record(
+        self,
+        spec: str | ProbeSpec | int | Iterable[str | ProbeSpec | int],
+        fields: Sequence[str] = (),
+        when: str | None = None,
+        mode: str = "auto",
+        *,
+        every: int = 1,
+        limit: int | None = None,
+    ) -> Recording:
+        """Record every hit from now on: time, thread, place, and `fields`.
+
+        `fields`: names of what to keep, 64 bits each: ``arg0`` …, registers as ``rdi``, ``retval`` (at a return),
+        ``stack0`` … (the words from the stack pointer on). `when`: as for ``probe``. `every`: keep one hit in so many.
+        `limit`: keep no more than so many hits. FieldError, PredicateError.
+        """
+        from uprobes.recording import Recording, make_plan, parse_fields
+
+        predicate = _compile(when)
+        names = [fields] if isinstance(fields, str) else list(fields)
+        plan, board, order = make_plan(parse_fields(names), predicate.ops if predicate else (), every, limit)
+        recording = Recording(board, plan, names, order)
+        probe = self._insert(spec, mode, "auto", tap=self._sites.tap(plan, board))
+        recording.start(probe, lambda: self._sites.over)
+        probe.enable()
+        return recording
+
+    def latency(self, spec: str | ProbeSpec, when: str | None = None, mode: str = "auto") -> Latency:
+        """Time functions from their entries to their exits, from now on.
+
+        `spec`: one function, or a glob: functions that are not known to return are left out. `when`: time only calls
+        for which this holds at the entry. SymbolNotFound: `spec` is no function, or it is not known where it returns.
+        """
+        from uprobes.latency import make_latency
+
+        parsed = replace(parse_spec(spec), provider=Provider.UPROBE)
+        predicate = _compile(when)
+        latency, plan, board = make_latency(predicate)
+        tap = self._sites.tap(plan, board)
+        exits = self._insert(replace(parsed, provider=Provider.URETPROBE), mode, "auto", tap=tap)
+        entries = self._insert(parsed, mode, "auto", tap=tap)
+        latency.start(entries, exits, lambda: self._sites.over)
+        latency.enable()
+        return latency
+
     def _probe(
         self,
         spec: str | ProbeSpec | int | Iterable[str | ProbeSpec | int],
@@ -265,21 +316,29 @@ class Target:
         when: str | None,
         callback: Callback | None,
     ) -> Probe:
+        predicate = _compile(when)
+        if predicate is not None and callback is None:
+            board = Board(0)
+            tap = self._sites.tap(HitPlan(shift=board.shift, ops=predicate.ops), board)
+            probe = self._insert(spec, mode, rip, tap=tap, counts=True)
+        else:
+            probe = self._insert(spec, mode, rip, callback=callback, predicate=predicate)
+        probe.enable()
+        return probe
+
+    def _insert(
+        self, spec: str | ProbeSpec | int | Iterable[str | ProbeSpec | int], mode: str, rip: str, **wishes: Any
+    ) -> Probe:
+        """A probe with its sites, not yet enabled; `wishes` are for the Probe."""
         _require_choice("mode", mode, MODES)
         _require_choice("rip", rip, STRATEGIES)
-        predicate = None
-        if when is not None:
-            from uprobes.predicate import compile_predicate
-
-            predicate = compile_predicate(when)
         wanted = _listed(spec)
         places = self._places(wanted)
         insertion = self._sites.insert(places, mode, rip)
         if len(places) == 1 and insertion.refusals:
             raise _refused(places[0], insertion.refusals[0], self.pid)
-        probe = Probe(self._sites, _name(wanted), places, insertion.numbers, insertion.refusals, callback, predicate)
+        probe = Probe(self._sites, _name(wanted), places, insertion.numbers, insertion.refusals, **wishes)
         self._sites.adopt(probe)
-        probe.enable()
         return probe
 
     def _places(self, wanted: Sequence[str | ProbeSpec | int]) -> Places:
@@ -413,6 +472,15 @@ def spawn(
             os.waitpid(pid, 0)
         raise
     return target
+
+
+def _compile(when: str | None) -> Predicate | None:
+    """The condition of a probe."""
+    if when is None:
+        return None
+    from uprobes.predicate import compile_predicate
+
+    return compile_predicate(when)
 
 
 def parse_spec(spec: str | ProbeSpec) -> ProbeSpec:

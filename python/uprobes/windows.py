@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uprobe_core.x86 import windows as core
+from uprobe_core.x86.liveness import Liveness, liveness
 from uprobes.refusal import Refusal
 from uprobes.symbols.binary import Binary
 from uprobes.symbols.code_pointers import read_text
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
     from uprobe_core.x86.targets import Text
     from uprobes.symbols.elf import ElfFile
 
+REGISTERS: Final = (
+    *("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"),
+    *(f"r{number}" for number in range(8, 16)),
+)
+"""By their number in the encoding."""
+ARITHMETIC_FLAGS: Final = 0x8D5
+"""CF, PF, AF, ZF, SF and OF, which instructions set in passing."""
 KEPT: Final = 64
 """Files whose windows are kept: as many as a process has modules that anyone probes."""
 _kept: OrderedDict[object, ModuleWindows] = OrderedDict()
@@ -37,6 +46,33 @@ class Windows(NamedTuple):
     """"B": a :class:`~uprobes.refusal.Refusal`; NONE where there is a window."""
 
 
+@dataclass(frozen=True, slots=True)
+class JumpSite:
+    """How a place would be probed by a jump. Addresses are the file's own."""
+
+    refusal: Refusal
+    """Why it cannot; NONE where it can."""
+    start: int = 0
+    """Where the jump is written."""
+    length: int = 0
+    """Bytes of the instructions that it takes the place of."""
+    free_registers: tuple[str, ...] = ()
+    """Those that may be changed at the place; others are saved."""
+    saves_flags: bool = True
+    red_zone: bool = True
+    """Whether what is below the stack pointer may be in use."""
+
+    def describe(self, bias: int = 0) -> str:
+        """In words; `bias` is what the process adds to the file's addresses."""
+        if self.refusal:
+            return f"no: {self.refusal.sentence}"
+        free = " ".join(self.free_registers)
+        registers = f"free: {free}" if free else "saves the registers that it uses"
+        flags = "saves flags" if self.saves_flags else "flags are free"
+        zone = "; keeps the red zone" if self.red_zone else ""
+        return f"{self.length} bytes at {self.start + bias:#x}; {registers}; {flags}{zone}"
+
+
 class ModuleWindows:
     """The windows of one file. All addresses are the file's own. Any thread may use it."""
 
@@ -44,6 +80,7 @@ class ModuleWindows:
         """`text` as of read_text(); None where nothing is known of the code."""
         self.text = text
         self._forbidden = binary.forbidden
+        self._binary = binary
         self._functions = binary.functions
 
     @cached_property
@@ -79,6 +116,45 @@ class ModuleWindows:
                 if each.start <= site < each.end:
                     found.refusals[index] = each.refusal
         return found
+
+
+    def liveness(self, vaddr: int) -> Liveness:
+        """What may be changed before the instruction at an address. All is in use where no function is known."""
+        extent = self._functions.extent_at(vaddr)
+        if extent is None:
+            return Liveness(0, 0, True)
+        code = self._binary.elf.read(extent.start, extent.end - extent.start)
+        return liveness(code, extent.start, vaddr, entry=vaddr in self.entries)
+
+    def site(self, vaddr: int, *, fault_first: bool = False, single: bool = False) -> JumpSite:
+        """All that is known of one place; arguments as of :meth:`find`."""
+        (start,), (length,), (refusal,) = self.find([vaddr], fault_first=fault_first, single=single)
+        if refusal:
+            return JumpSite(Refusal(refusal))
+        live = self.liveness(vaddr)
+        free = tuple(name for number, name in enumerate(REGISTERS) if live.dead_registers >> number & 1)
+        return JumpSite(Refusal.NONE, start, length, free, live.dead_flags != ARITHMETIC_FLAGS, live.red_zone)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Which part of a file's code can be probed by jumps: the refusals counted, NONE among them."""
+
+    entries: Counter[Refusal]
+    instructions: Counter[Refusal]
+
+    @staticmethod
+    def share(counts: Counter[Refusal]) -> float:
+        """What part is not refused, from 0 to 1."""
+        return counts[Refusal.NONE] / max(counts.total(), 1)
+
+
+def jump_coverage(file: str | ElfFile | Binary) -> Coverage:
+    """Of all functions that are called and of all their instructions; errors as of :func:`module_windows`."""
+    windows = module_windows(file)
+    instructions = windows.text.instructions() if windows.text is not None else array("Q")
+    found = (windows.find(sites).refusals for sites in (sorted(windows.entries), instructions))
+    return Coverage(*(Counter(map(Refusal, refusals)) for refusals in found))
 
 
 def module_windows(file: str | ElfFile | Binary) -> ModuleWindows:

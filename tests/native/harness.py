@@ -117,8 +117,8 @@ class Area:
         return made[0]
 
     def machine(self, plan: HitPlan, **place) -> int:
-        """The plan's code as code for `run`: it ends in a jump through the last word of the gate page. (Aligned: it has to
-        work where alignment is checked.)"""
+        """The plan's code as code for `run`: it ends in a jump through the gate page's last word, which is aligned,
+        as it has to work where alignment is checked."""
         leave = ctypes.cast(library().machine_leave, ctypes.c_void_p).value
         self.memory[PAGE - 8 : PAGE] = leave.to_bytes(8, "little")
         here = self.next

@@ -1,7 +1,12 @@
-/* Ten thousand functions, function_0 to function_9999. Each order is a number of rounds; a round calls every one of them. */
+/* Ten thousand functions, function_0 to function_9999, or FUNCTIONS of them. Each order is a number of rounds; a round
+ * calls every one of them. */
 #include "victim.h"
 
+#ifndef FUNCTIONS
 #define FUNCTIONS 10000
+#endif
+#define TEXT(number) #number
+#define REPEAT(number) ".rept " TEXT(number) "\n"
 
 /* By the assembler: a compiler takes seconds for as many. */
 __asm__(".altmacro\n"
@@ -20,14 +25,14 @@ __asm__(".altmacro\n"
         ".endm\n"
         ".text\n"
         ".set i, 0\n"
-        ".rept 10000\n"
+        REPEAT(FUNCTIONS)
         "    define %i\n"
         "    .set i, i + 1\n"
         ".endr\n"
         ".section .data.rel.ro, \"aw\"\n"
         "functions:\n"
         ".set i, 0\n"
-        ".rept 10000\n"
+        REPEAT(FUNCTIONS)
         "    entry %i\n"
         "    .set i, i + 1\n"
         ".endr\n"

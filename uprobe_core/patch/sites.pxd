@@ -41,6 +41,9 @@ ctypedef struct sites_t:
 cdef int sites_make(sites_t *sites) noexcept nogil
 cdef void sites_drop(sites_t *sites) noexcept nogil
 
+# Makes the index ready for `count` more sites: it need not grow by steps, each of which leaves a hole behind.
+cdef int sites_reserve(sites_t *sites, size_t count) noexcept nogil
+
 # A new, empty site at `vaddr`, which must not have one yet. Its number goes to `number`; 0 or -ENOMEM.
 cdef int site_add(sites_t *sites, uint64_t vaddr, uint32_t *number) noexcept nogil
 

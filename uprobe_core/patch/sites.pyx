@@ -67,6 +67,15 @@ cdef void sites_drop(sites_t *sites) noexcept nogil:
     sites.count = 0
 
 
+cdef int sites_reserve(sites_t *sites, size_t count) noexcept nogil:
+    cdef size_t wanted = sites.count + count
+    if wanted > <size_t>CHUNK_COUNT << CHUNK_SHIFT:
+        return -ENOMEM
+    if wanted < sites.index_size // 4 * 3:
+        return 0
+    return index_make(sites, <uint32_t>(wanted // 3 * 4 + 8))
+
+
 cdef int site_add(sites_t *sites, uint64_t vaddr, uint32_t *number) noexcept nogil:
     cdef uint32_t chunk = sites.count >> CHUNK_SHIFT
     cdef uint32_t position

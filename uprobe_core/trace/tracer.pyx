@@ -20,7 +20,7 @@ from uprobe_core.linux.memory cimport memory_read, memory_read_some
 from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
 from uprobe_core.patch.copies cimport text_copy
-from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes
+from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes, sites_reserve
 from uprobe_core.patch.text cimport insertion_t, needs_add, needs_clear, slot_needs_t, text_drop, text_make
 from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
 from uprobe_core.trace.budget cimport budget_set
@@ -54,6 +54,10 @@ REGISTERS = (
     "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",
     "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
 )
+
+cdef enum:
+    INSERT_BATCH = 16384  # sites in one call into the tracer
+
 
 cdef class Tracer:
     """Traces process `pid` from the moment of start() until leave() or the target's end."""
@@ -178,51 +182,59 @@ cdef class Tracer:
 
     # ---- sites
 
-    def insert(self, const uint64_t[::1] vaddrs, uint32_t[::1] numbers, int mode, int strategy, int near,
+    def insert(self, const uint64_t[::1] vaddrs, uint32_t[::1] numbers, uint32_t[::1] waiting, int mode, int strategy, int near,
                const uint8_t[::1] image, uint64_t image_vaddr):
         """Insert a site at each address, not yet armed; the engine's numbers of the sites go to `numbers`.
 
         image: what the mapped file says is at image_vaddr (empty: believe memory). Returns three: a list of (index,
-        refusal); a list of the indices for which there was no slot; and what these need, as (anywhere, near, lowest,
+        refusal); how many had no slot, whose indices are in `waiting`; and what these need, as (anywhere, near, lowest,
         highest, below, below_vaddr).
         """
         cdef Py_ssize_t count = vaddrs.shape[0]
-        cdef insertion_t *wishes = <insertion_t *>calloc(max(count, 1), sizeof(insertion_t))
+        cdef insertion_t *wishes = <insertion_t *>calloc(INSERT_BATCH, sizeof(insertion_t))
         cdef order_t *order = self.blank()
         cdef slot_needs_t needs
-        cdef Py_ssize_t i
-        if wishes == NULL:
-            raise MemoryError(f"no memory for {count} insertions")
+        cdef Py_ssize_t first, without = 0
         cdef list refused = []
-        cdef list waiting = []
+        if wishes == NULL or sites_reserve(&self.engine.text.sites, count) < 0:
+            free(wishes)
+            raise MemoryError(f"no memory for {count} insertions")
         needs_clear(&needs)
+        order.insertions = wishes
+        order.mode = mode
+        order.strategy = strategy
+        order.near = near
+        if image is not None and image.shape[0]:
+            order.image.bytes = &image[0]
+            order.image.size = image.shape[0]
+            order.image.vaddr = image_vaddr
         try:
-            for i in range(count):
-                wishes[i].vaddr = vaddrs[i]
-            order.insertions = wishes
-            order.count = count
-            order.mode = mode
-            order.strategy = strategy
-            order.near = near
-            if image is not None and image.shape[0]:
-                order.image.bytes = &image[0]
-                order.image.size = image.shape[0]
-                order.image.vaddr = image_vaddr
-            self.call(order_insert)
-            for i in range(count):
-                numbers[i] = wishes[i].site
-                if wishes[i].status == STATUS_OK:
-                    continue
-                if wishes[i].status == STATUS_REFUSED:
-                    refused.append((i, wishes[i].refusal))
-                elif wishes[i].status == STATUS_NO_ROOM:
-                    waiting.append(i)
-                    needs_add(&needs, &wishes[i])
-                else:
-                    raise OSError(-wishes[i].status, f"cannot insert a site at {vaddrs[i]:#x}")
+            for first in range(0, count, INSERT_BATCH):
+                order.count = min(count - first, INSERT_BATCH)
+                without = self.insert_batch(vaddrs, numbers, waiting, first, without, refused, &needs)
         finally:
             free(wishes)
-        return refused, waiting, (needs.anywhere, needs.near, needs.lowest, needs.highest, needs.below, needs.below_vaddr)
+        return refused, without, (needs.anywhere, needs.near, needs.lowest, needs.highest, needs.below, needs.below_vaddr)
+
+    cdef Py_ssize_t insert_batch(self, const uint64_t[::1] vaddrs, uint32_t[::1] numbers, uint32_t[::1] waiting,
+                                 Py_ssize_t first, Py_ssize_t without, list refused, slot_needs_t *needs) except -1:
+        """`order.count` of them from index `first` on; how many have no slot now, where `without` had none before."""
+        cdef insertion_t *wishes = self.order.insertions
+        cdef Py_ssize_t i
+        for i in range(<Py_ssize_t>self.order.count):
+            wishes[i].vaddr = vaddrs[first + i]
+        self.call(order_insert)
+        for i in range(<Py_ssize_t>self.order.count):
+            numbers[first + i] = wishes[i].site
+            if wishes[i].status == STATUS_REFUSED:
+                refused.append((first + i, wishes[i].refusal))
+            elif wishes[i].status == STATUS_NO_ROOM:
+                waiting[without] = <uint32_t>(first + i)
+                without += 1
+                needs_add(needs, &wishes[i])
+            elif wishes[i].status != STATUS_OK:
+                raise OSError(-wishes[i].status, f"cannot insert a site at {wishes[i].vaddr:#x}")
+        return without
 
     def arm(self, const uint32_t[::1] sites):
         """An enabled probe has these sites: write the patches that are not there yet. How many were written. No thread

@@ -96,43 +96,6 @@ cdef int insn_part(const insn_t *insn) noexcept nogil:
     return part
 
 
-cdef size_t segment_first(const text_t *text, size_t at) noexcept nogil:
-    """Where the segment begins that holds the instruction at `at`."""
-    cdef size_t before
-    while not bit_test(text.targets, at):
-        before = at
-        while before and at - before < INSN_MAX:
-            before -= 1
-            if bit_test(text.insns, before):
-                break
-        # Between two functions nothing begins; and the next one's start is a target.
-        if before == at or not bit_test(text.insns, before) \
-                or (before + text.vaddr) // PAGE_SIZE != (at + text.vaddr) // PAGE_SIZE:
-            break
-        at = before
-    return at
-
-
-cdef void segment_read(const text_t *text, uint32_t options, size_t start, segment_t *segment) noexcept nogil:
-    cdef size_t at = start, count = 0
-    cdef uint64_t page = (start + text.vaddr) // PAGE_SIZE
-    cdef insn_t insn
-    while at < text.size and bit_test(text.insns, at) and (at + text.vaddr) // PAGE_SIZE == page:
-        if count and bit_test(text.targets, at):
-            break
-        if insn_decode(text.code + at, text.size - at, text.vaddr + at, options, &insn):
-            break
-        segment.offset[count] = <uint16_t>(at - start)
-        segment.length[count] = insn.length
-        segment.part[count] = <uint8_t>insn_part(&insn)
-        segment.refusal[count] = <uint8_t>insn_refusal(text, at, &insn)
-        at += insn.length
-        count += 1
-    segment.start = start
-    segment.end = at
-    segment.count = count
-
-
 cdef bint insn_is_padding(const insn_t *insn, uint8_t first) noexcept nogil:
     """A nop or int3. endbr64 is none: something may begin with it."""
     if first == OPCODE_INT3:
@@ -141,6 +104,64 @@ cdef bint insn_is_padding(const insn_t *insn, uint8_t first) noexcept nogil:
         return False
     return (insn.map == MAP_ONE and insn.opcode == OPCODE_NOP and not insn.rex & 1) \
         or (insn.map == MAP_0F and insn.opcode == OPCODE_NOP_LONG)
+
+
+cdef size_t insn_before(const text_t *text, size_t at) noexcept nogil:
+    """The instruction before the one at `at`, on the same page; `at` where there is none.
+
+    Between two functions nothing begins; and the next one's start is a target.
+    """
+    cdef size_t before = at
+    while before and at - before < INSN_MAX:
+        before -= 1
+        if bit_test(text.insns, before):
+            return before if (before + text.vaddr) // PAGE_SIZE == (at + text.vaddr) // PAGE_SIZE else at
+    return at
+
+
+cdef size_t segment_first(const text_t *text, uint32_t options, size_t at) noexcept nogil:
+    """Where the segment begins that holds the instruction at `at`.
+
+    What follows an instruction that never falls through is another segment, but for padding: that is part of its window.
+    """
+    cdef size_t before, real = at
+    cdef bint is_padding = True  # all from `at` to the site
+    cdef insn_t insn
+    while not insn_decode(text.code + at, text.size - at, text.vaddr + at, options, &insn):
+        if insn_part(&insn) & PART_ENDS and not is_padding and real != at:
+            return real
+        if not insn_is_padding(&insn, text.code[at]):
+            real = at
+            is_padding = False
+        if bit_test(text.targets, at):
+            break
+        before = insn_before(text, at)
+        if before == at:
+            break
+        at = before
+    return at
+
+
+cdef void segment_read(const text_t *text, uint32_t options, size_t start, segment_t *segment) noexcept nogil:
+    cdef size_t at = start, count = 0
+    cdef bint ended = False  # what follows does not run
+    cdef uint64_t page = (start + text.vaddr) // PAGE_SIZE
+    cdef insn_t insn
+    while at < text.size and bit_test(text.insns, at) and (at + text.vaddr) // PAGE_SIZE == page:
+        if count and bit_test(text.targets, at) \
+                or insn_decode(text.code + at, text.size - at, text.vaddr + at, options, &insn) \
+                or ended and not insn_is_padding(&insn, text.code[at]):
+            break
+        segment.offset[count] = <uint16_t>(at - start)
+        segment.length[count] = insn.length
+        segment.part[count] = <uint8_t>insn_part(&insn)
+        segment.refusal[count] = <uint8_t>insn_refusal(text, at, &insn)
+        ended = ended or segment.part[count] & PART_ENDS
+        at += insn.length
+        count += 1
+    segment.start = start
+    segment.end = at
+    segment.count = count
 
 
 cdef size_t padding_after(const text_t *text, uint32_t options, size_t at, size_t wanted) noexcept nogil:
@@ -253,7 +274,7 @@ cdef void windows_find(const text_t *text, uint32_t options, uint32_t rules, con
             refusals[index] = <uint8_t>refuse_unknown(text, options, at)
             continue
         if not segment.start <= at < segment.end:
-            segment_cut(text, options, rules, segment_first(text, at), &segment)
+            segment_cut(text, options, rules, segment_first(text, options, at), &segment)
             insn = 0
         elif segment.offset[insn] > at - segment.start:
             insn = 0

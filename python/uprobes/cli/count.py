@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from uprobes.cli.options import TargetCommand, target_options
+from uprobes.cli.options import TargetCommand, target_options, when_option
 from uprobes.cli.output import print_object, print_table
 from uprobes.cli.policy import Policy, policy_options
 from uprobes.cli.session import Session, open_session
@@ -20,6 +20,7 @@ SHOWN: Final = 20
 
 @click.command("count", cls=TargetCommand)
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC…")
+@when_option
 @target_options
 @policy_options
 def command(
@@ -30,6 +31,7 @@ def command(
     duration: float | None,
     as_json: bool,
     policy: Policy,
+    when: str | None,
 ) -> None:
     """Count how often places are reached.
 
@@ -40,7 +42,7 @@ def command(
     uprobes count --for 5 libc:read -- sort /etc/services
     """
     with open_session(pid, argv, duration, as_json, policy) as session:
-        session.probe(specs, mode)
+        session.probe(specs, mode, when)
         session.serve()
     print_counts(session, as_json)
     session.summarise(as_json)

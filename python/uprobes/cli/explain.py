@@ -55,6 +55,8 @@ class Explanation:
         yield "plan", self._describe_plan(self.plan)
         yield "slot", self._describe_slot(self.plan)
         yield "patch", f"{insn.bytes[:1].hex()} → {PATCH.hex()} at {insn.address:#x}"
+        if self.found is not None and self.found.jump is not None:
+            yield "jump", self.found.jump.describe(self.found.bias)
 
     def _describe_refusal(self) -> Iterator[tuple[str, str]]:
         if self.refusal is not None:
@@ -92,7 +94,25 @@ class Explanation:
             "slot": made and made.slot.hex(),
             "slot_address": None if made is None or made.slot_ip is None else hex(made.slot_ip),
             "patch": None if made is None else PATCH.hex(),
+            "jump": _jump_fields(self.found),
         }
+
+
+def _jump_fields(found: Found | None) -> dict[str, Any] | None:
+    """For JSON; null where no file is known."""
+    if found is None or found.jump is None:
+        return None
+    jump = found.jump
+    if jump.refusal:
+        return {"refusal": jump.refusal.name.lower()}
+    return {
+        "refusal": None,
+        "start": hex(jump.start + found.bias),
+        "length": jump.length,
+        "free_registers": list(jump.free_registers),
+        "saves_flags": jump.saves_flags,
+        "red_zone": jump.red_zone,
+    }
 
 
 def _effects(insn: Insn) -> str:

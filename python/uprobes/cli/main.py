@@ -17,6 +17,8 @@ COMMANDS: Final = {
     "list": "Show the functions that a specification stands for.",
     "count": "Count how often places are reached.",
     "trace": "Print every call, with its arguments.",
+    "record": "Record every hit, with chosen arguments and registers, as lines or a table.",
+    "latency": "Show how long functions take, as a histogram.",
     "explain": "Show how a place would be probed, or why it cannot be.",
     "selftest": "Prove on this processor that instructions run out of line as in place.",
     "doctor": "Say what works on this machine, or for a process, and why.",

@@ -25,6 +25,9 @@ duration_option = click.option(
     metavar="SECONDS",
     help="Stop after this time; default: until Ctrl-C or the target's end.",
 )
+when_option = click.option(
+    "--when", metavar="CONDITION", help="Only hits for which this holds, as 'arg2 > 4096 and i32(arg0) >= 0'."
+)
 
 
 class TargetCommand(click.Command):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 # Columns of these names hold numbers and are set flush right.
-NUMBERS: Final = frozenset({"hits", "instructions", "lost", "share", "size", "stops a hit", "tid"})
+NUMBERS: Final = frozenset({"calls", "from", "hits", "instructions", "lost", "share", "size", "stops a hit", "tid"})
 
 
 def print_object(kind: str, **fields: Any) -> None:

@@ -11,20 +11,22 @@ from uprobes.cli.files import open_file
 from uprobes.errors import DecodeError
 from uprobes.insn import decode, decode_all
 from uprobes.places import Places
-from uprobes.process import find_hole, read_mappings, read_modules, topmost_end
+from uprobes.process import find_hole, handles_faults, read_mappings, read_modules, topmost_end
 from uprobes.refusal import Refusal
 from uprobes.resolve import resolve
 from uprobes.soundness import sound_places
 from uprobes.spec import ProbeSpec, parse
 from uprobes.symbols.locate import locate
+from uprobes.windows import module_windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from uprobes.place import Place
-    from uprobes.process import Mapping
+    from uprobes.process import Mapping, Module
     from uprobes.symbols.binary import Binary
     from uprobes.symbols.location import Location
+    from uprobes.windows import JumpSite
 
 INSN_MAX: Final = 15
 PAGE: Final = 4096
@@ -68,6 +70,10 @@ class Found:
     """With INSIDE: where the instructions around it begin."""
     aliases: tuple[str, ...]
     is_ifunc: bool
+    jump: JumpSite | None
+    """How a jump would probe it; None where no file is known. Its addresses are the file's own."""
+    bias: int
+    """What the process adds to those."""
 
     @property
     def name(self) -> str:
@@ -122,12 +128,15 @@ def _from_location(location: Location, binary: Binary, room: Room) -> Found:
         hint=hint,
         aliases=location.aliases,
         is_ifunc=location.is_ifunc,
+        jump=module_windows(binary).site(location.vaddr),
+        bias=0,
     )
 
 
 def _in_process(spec: ProbeSpec, pid: int) -> Iterator[Found]:
     modules = read_modules(pid)
     places = Places(resolve(spec, modules, pid), (), modules)
+    fault_first = handles_faults(pid)
     mappings = read_mappings(pid)
     room = Room(topmost_end(mappings) + PAGE, mappings)
     refusals: dict[int, Refusal] = {}
@@ -149,7 +158,8 @@ def _in_process(spec: ProbeSpec, pid: int) -> Iterator[Found]:
                     refusals[index] = Refusal.CHANGED
         for index, place in enumerate(places):
             code = codes[index] if index in codes else read(place.vaddr)
-            yield _from_place(place, pid, code, room, refusals.get(index))
+            jump = _jump_at(place, modules, fault_first)
+            yield _from_place(place, pid, code, room, refusals.get(index), jump)
 
 
 def _is_changed(code: bytes, memory: bytes) -> bool:
@@ -161,7 +171,17 @@ def _is_changed(code: bytes, memory: bytes) -> bool:
     return memory[: insn.length] != insn.bytes
 
 
-def _from_place(place: Place, pid: int, code: bytes, room: Room, refusal: Refusal | None) -> Found:
+def _jump_at(place: Place, modules: Sequence[Module], fault_first: bool) -> tuple[JumpSite | None, int]:
+    """How a jump would probe a place of a process, and what the process adds to the file's addresses."""
+    module = next((module for module in modules if place.vaddr in module), None)
+    if module is None:
+        return None, 0
+    return module_windows(module.binary).site(module.vaddr_of(place.vaddr), fault_first=fault_first), module.bias
+
+
+def _from_place(
+    place: Place, pid: int, code: bytes, room: Room, refusal: Refusal | None, jump: tuple[JumpSite | None, int]
+) -> Found:
     hint = None
     if refusal is Refusal.INSIDE and (insn := enclosing_instruction(place, pid)) is not None:
         hint = f"probe {' or '.join(neighbours(place, insn))}"
@@ -177,6 +197,8 @@ def _from_place(place: Place, pid: int, code: bytes, room: Room, refusal: Refusa
         hint=hint,
         aliases=place.location.aliases if place.location else (),
         is_ifunc=False,
+        jump=jump[0],
+        bias=jump[1],
     )
 
 

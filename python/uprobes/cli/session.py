@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType, TracebackType
 
+    from uprobes.latency import Latency
     from uprobes.pending import PendingProbe
     from uprobes.probe import Probe
+    from uprobes.recording import Recording
     from uprobes.target import Target
 
 LOOK: Final = 0.5
@@ -73,6 +75,11 @@ class Signals:
         finally:
             self._serving = False
 
+    def serve_steps(self, step: Callable[[], bool]) -> None:
+        """Call `step` again and again until it says that it is enough, or a signal came; none interrupts it."""
+        while not self._seen and not step():
+            pass
+
     def leave(self) -> None:
         """From here on nothing is interrupted any more."""
         self._leaving = True
@@ -86,16 +93,18 @@ class Session:
         self.target = target
         self.duration = duration
         self.probes: list[Probe | PendingProbe] = []
+        self.readers: list[Recording | Latency] = []
+        """What may have lost hits."""
         self.seconds = 0.0
         self.restored = False
         self._signals = signals
         self._pending = pending
         self._throttled: set[int] = set()
 
-    def probe(self, specs: Sequence[str], mode: str) -> None:
+    def probe(self, specs: Sequence[str], mode: str, when: str | None = None) -> None:
         """Count at every place that the specifications stand for."""
         for spec in specs:
-            self.probes.append(self.target.probe(spec, mode=mode, pending=self._pending))
+            self.probes.append(self.target.probe(spec, mode=mode, when=when, pending=self._pending))
         self._tell("counting")
 
     def on(self, specs: Sequence[str], mode: str, callbacks: Sequence[Callable[[Any], None]]) -> None:
@@ -104,6 +113,25 @@ class Session:
             decorated: Any = self.target.on(spec, mode=mode, pending=self._pending)(callback)
             self.probes.append(decorated.probe)
         self._tell("tracing")
+
+    def record(
+        self, specs: Sequence[str], fields: Sequence[str], when: str | None, mode: str, every: int, limit: int | None
+    ) -> Recording:
+        """Record at every place that the specifications stand for, all in one recording."""
+        recording = self.target.record(specs, fields, when, mode, every=every, limit=limit)
+        self.readers.append(recording)
+        self.probes.append(recording.probe)
+        self._tell("recording")
+        return recording
+
+    def time(self, specs: Sequence[str], when: str | None, mode: str) -> list[Latency]:
+        """Time the functions that the specifications stand for."""
+        latencies = [self.target.latency(spec, when, mode) for spec in specs]
+        for latency in latencies:
+            self.readers.append(latency)
+            self.probes += [latency.entries, latency.exits]
+        self._tell("timing")
+        return latencies
 
     def _tell(self, doing: str) -> None:
         sites = [site for probe in self.probes for site in probe.sites]
@@ -147,6 +175,15 @@ class Session:
             (one.pid, probe) for one in self.target.family[1:] for probe in one.probes
         ]
 
+    def serve_reading(self, step: Callable[[], bool]) -> None:
+        """The same, while `step` is called again and again: it waits a little for something to read, and says whether
+        it has enough."""
+        started = time.monotonic()
+        end = started + self.duration if self.duration else float("inf")
+        self.target.resume()
+        self._signals.serve_steps(lambda: step() or time.monotonic() >= end or not self.target.alive)
+        self.seconds = time.monotonic() - started
+
     def leave(self) -> None:
         """Detach from the target; nothing interrupts this."""
         self._signals.leave()
@@ -157,7 +194,7 @@ class Session:
         """The last line of every session; `shown`: how many of the hits were printed, where not all are."""
         sites = sum(len(probe.sites) for probe in self.probes)
         hits = sum(probe.hits for _, probe in self.family_probes)
-        lost = sum(probe.lost for _, probe in self.family_probes)
+        lost = sum(probe.lost for _, probe in self.family_probes) + sum(reader.lost for reader in self.readers)
         throttled = max((probe.throttled for _, probe in self.family_probes), default=0.0)
         children = len(self.target.family) - 1
         pid = self.target.pid

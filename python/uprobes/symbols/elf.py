@@ -1,7 +1,7 @@
 """An ELF file: its headers, what it loads where, and its bytes.
 
 The header tables are arrays of fixed records, read whole: a process may have hundreds of modules, and their
-load addresses need them all. What is rarer or intricate (notes, compressed sections) is left to pyelftools.
+load addresses need them all. What is rarer or intricate (compressed sections, DWARF) is left to pyelftools.
 The layouts are those of the System V gABI, chapters 4 and 5.
 """
 
@@ -28,11 +28,13 @@ _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _DYNAMIC = struct.Struct("<qQ")
+_NOTE = struct.Struct("<3I")
 
 MACHINE_X86_64 = 62
 MACHINE_NAMES = {3: "i386", 40: "arm", 62: "x86-64", 183: "aarch64", 243: "riscv"}
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_GNU_EH_FRAME = 1, 2, 3, 4, 0x6474E550
+NT_GNU_BUILD_ID = 3
 PF_X, PF_W, PF_R = 1, 2, 4
 SHT_NOBITS = 8
 SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 2, 4, 0x800
@@ -341,6 +343,33 @@ class ElfFile:
         """Whether the loader changes code, so that memory rightly differs from the file."""
         return DT_TEXTREL in self.dynamic or bool(self.dynamic.get(DT_FLAGS, [0])[0] & DF_TEXTREL)
 
+    # ---- notes ----
+
+    def notes(self, offset: int, size: int) -> Iterator[tuple[str, int, bytes]]:
+        """Owner, type and content of each note in a range of the file; those that the range cuts off are left out.
+
+        (gABI, "Note Section"; all are aligned to 4 bytes, in 64-bit files, too.)
+        """
+        raw = self.source.read(offset, min(size, SMALL_TABLE))
+        at = 0
+        while at + _NOTE.size <= len(raw):
+            name_size, content_size, kind = _NOTE.unpack_from(raw, at)
+            name = at + _NOTE.size
+            content = name + (name_size + 3 & ~3)
+            at = content + (content_size + 3 & ~3)
+            if content + content_size <= len(raw):
+                yield c_string(raw[name : name + name_size], 0), kind, raw[content : content + content_size]
+
+    @cached_property
+    def build_id(self) -> str | None:
+        """The linker's identification of this build, in hex."""
+        for segment in self.segments:
+            if segment.type == PT_NOTE:
+                for owner, kind, content in self.notes(segment.offset, segment.file_size):
+                    if (owner, kind) == ("GNU", NT_GNU_BUILD_ID):
+                        return content.hex()
+        return None
+
     # ---- by pyelftools ----
 
     @cached_property
@@ -350,24 +379,6 @@ class ElfFile:
 
         with reading(self.path, "its headers"):
             return ELFFile(io.BufferedReader(SourceStream(self.source)))
-
-    def notes(self, offset: int, size: int) -> Iterator[tuple[str, int | str, bytes]]:
-        """Owner, type and content of each note in a range of the file."""
-        from elftools.elf.notes import iter_notes
-
-        with reading(self.path, "its notes"):
-            for note in iter_notes(self.pyelf, offset, size):
-                yield note["n_name"], note["n_type"], note["n_descdata"]
-
-    @cached_property
-    def build_id(self) -> str | None:
-        """The linker's identification of this build, in hex."""
-        for segment in self.segments:
-            if segment.type == PT_NOTE:
-                for owner, kind, content in self.notes(segment.offset, segment.file_size):
-                    if (owner, kind) == ("GNU", "NT_GNU_BUILD_ID"):
-                        return content.hex()
-        return None
 
 
 @contextmanager

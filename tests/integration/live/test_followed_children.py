@@ -131,3 +131,22 @@ def test_a_child_can_be_left_alone_and_outlive_its_parent(victim, mode):
         parent.order(1)
         assert parent.wait_line("calls") == "calls 10"
     parent.finish()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_condition_holds_in_the_child_too(victim, mode):
+    parent = victim("forker")
+    with uprobes.attach(parent.pid, children="follow") as target:
+        probe = target.probe("forker:work", mode=mode, when="arg0 > 100")
+        parent.order(1)
+        parent.wait_line("child")
+        parent.order(1)
+        parent.wait_line("calls")
+        wait_until(lambda: target.children and not target.children[0].alive, "the child has ended")
+        value, above = 1, 0
+        for _ in range(10):
+            above += value > 100
+            value = value * 3 + (value >> 2)
+        assert (probe.hits, target.children[0].probes[0].hits) == (0, above)
+        assert 0 < above < 10
+    parent.finish()

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from array import array
+from itertools import pairwise
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_none_is_torn_lost_or_doubled_under_a_storm(area):
         assert len(seen[0][worker]) + len(seen[1][worker]) <= counts[worker]
     times = [row[0] for row in rows]
     # A processor that was taken away between its clock and its store may be late; that is what the slack is for.
-    late = sum(a > b for a, b in zip(times, times[1:], strict=False))
+    late = sum(a > b for a, b in pairwise(times))
     assert late < len(times) // 1000
 
 
@@ -151,8 +152,8 @@ def test_words_of_the_stack_are_read_but_not_past_its_page(area):
     area.open(board)
     code = area.machine(HitPlan(shift=16, order=8, fields=[(1, 0), (1, 3), (0, RSP)]))
     stack = Stack()
-    stack.fill(random.Random(1))
-    state = random_state(random.Random(2), stack)
+    stack.fill(random.Random(1))  # noqa: S311
+    state = random_state(random.Random(2), stack)  # noqa: S311
     run(code, state)
     page_end = stack.vaddr + 2 * 4096
     run(code, {**state, "rsp": page_end - 24})
@@ -174,7 +175,7 @@ def put_record(board, ring, index, order, fields, when, tid=1, site=2, values=()
 
 
 def test_rings_are_merged_by_time():
-    rng = random.Random(5)
+    rng = random.Random(5)  # noqa: S311
     board = Board(14)
     board.memory = bytearray(9 << 14)
     now = tsc() - 10_000_000
@@ -217,8 +218,8 @@ def test_head_wraps_around():
 
 
 def test_scrambled_rings_do_no_harm():
-    """Random words everywhere, again and again while it reads: every call ends, with no more records than a ring has."""
-    rng = random.Random(11)
+    """Random words everywhere while it reads: every call ends, with no more records than the rings have."""
+    rng = random.Random(11)  # noqa: S311
     board = Board(12)
     board.memory = bytearray(3 << 12)
     reader = Reader(board, 5, 4, room=100, strides=3)
@@ -250,7 +251,7 @@ def test_scrambling_thread_does_not_stop_the_reader():
     over = threading.Event()
 
     def scramble():
-        rng = random.Random(1)
+        rng = random.Random(1)  # noqa: S311
         while not over.is_set():
             ctypes.memmove(address, rng.randbytes(3 << 12), 3 << 12)
 
@@ -266,7 +267,8 @@ def test_scrambling_thread_does_not_stop_the_reader():
 
 
 @pytest.mark.parametrize(
-    "arguments", [(1, 10, 0, 10, 0), (4, 12, 0, 4, 0), (1, 12, 4, 4, 0), (0, 12, 0, 4, 0), (1, 12, 0, 4, 17), (1, 12, 0, 30, 0)]
+    "arguments",
+    [(1, 10, 0, 10, 0), (4, 12, 0, 4, 0), (1, 12, 4, 4, 0), (0, 12, 0, 4, 0), (1, 12, 0, 4, 17), (1, 12, 0, 30, 0)],
 )
 def test_reader_refuses_what_does_not_fit(arguments):
     with pytest.raises(ValueError, match="do not fit"):

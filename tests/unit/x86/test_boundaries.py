@@ -36,7 +36,7 @@ def test_ranges_with_gaps_and_bias():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_nested_ranges(seed):
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311
     spans = {(start, start + rng.randrange(1, 60)) for start in rng.sample(range(1, 200), 25)}
     vaddrs = sorted(rng.sample(range(270), 120))
     assert starts_of(spans, vaddrs) == [reference(spans, vaddr) for vaddr in vaddrs]

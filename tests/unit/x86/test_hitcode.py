@@ -6,7 +6,16 @@ import random
 import pytest
 
 from tests.native.harness import (
-    MASK, NAMES, SCRATCH, STATUS_FLAGS, Area, Board, address_of, rseq_offset, run, storm,
+    MASK,
+    NAMES,
+    SCRATCH,
+    STATUS_FLAGS,
+    Area,
+    Board,
+    address_of,
+    rseq_offset,
+    run,
+    storm,
 )
 from uprobe_core.x86.hitplan import HitPlan
 
@@ -76,7 +85,7 @@ def plans():
 @needs_rseq
 @pytest.mark.parametrize(("name", "plan"), list(plans()), ids=[name for name, _ in plans()])
 def test_nothing_changes_but_what_is_dead(area, name, plan):
-    rng = random.Random(name)
+    rng = random.Random(name)  # noqa: S311
     stack = Stack()
     counters, ring = Board(12), Board(14)
     area.open(counters, 0)
@@ -118,7 +127,7 @@ def test_code_runs_on_a_misaligned_stack_with_alignment_checks_wherever_its_own_
     area.open(board)
     stack = Stack()
     code = area.machine(HitPlan(shift=12, offset=8))
-    state = random_state(random.Random(3), stack)
+    state = random_state(random.Random(3), stack)  # noqa: S311
     state["flags"] = 0x40202
     run(code, state)
     assert board.sum(8) == 1
