@@ -107,7 +107,7 @@ def test_reader_that_does_not_read_holds_nothing_up(victim):
     """A pager shows its first page and waits; the traced program goes on, and is let go when it should be."""
     spin = victim("spin")
     before = executable_text(spin.pid)
-    command = start_command("trace", "-p", spin.pid, "-n", 5000, "spin:work(%lu)")
+    command = start_command("trace", "-p", spin.pid, "--budget", 0, "-n", 5000, "spin:work(%lu)")
     wait_until(lambda: executable_text(spin.pid) != before, "the probe is in")
     wait_until(lambda: executable_text(spin.pid) == before, "the probe is out")
     wait_until(lambda: tracer_pid(spin.pid) == 0, "nobody traces the target any more")
