@@ -14,7 +14,7 @@ SOURCES := setup.py $(shell find uprobe_core -name '*.pyx' -o -name '*.pxd' -o -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help build demo test lint bench fuzz chaos visits wheel clean
+.PHONY: help build demo test lint bench fuzz chaos visits landings wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -42,6 +42,9 @@ chaos: build/.done $(VENV)/.test ## probe real programs at random and check them
 
 visits: build/.done $(VENV)/.test ## attach and detach 10,000 times, and look for what is left behind
 	@UPROBES_ROUNDS=10000 $(PY) -m pytest -o timeout=3600 tests/integration/live/test_crowds.py -k visits $(ARGS)
+
+landings: build/.done $(VENV)/.test ## single-step real programs to prove the windows for jumps; ARGS="-- COMMAND …"
+	@$(PY) -m tests.landings --steps 2000000 $(ARGS)
 
 build: build/.done ## compile the core in place
 

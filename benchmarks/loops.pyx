@@ -50,6 +50,13 @@ def decode_buffer_masks(const uint8_t[::1] code):
     return count
 
 
+def call_repeatedly(object function, object argument, uint64_t times):
+    """Call a function of one argument, with no bytecode between."""
+    cdef uint64_t i
+    for i in range(times):
+        function(argument)
+
+
 cdef class Slots:
     """A bitmap of slots, `taken` of which are in use."""
 

@@ -38,8 +38,10 @@ def table_row(case: dict) -> str:
     floor = extra.get("floor_ns")
     ratio = f"{median / floor:.2f} ×" if floor else ""
     limit = f"{extra['limit']:g} ×" if extra.get("limit") else ""
-    if extra.get("limit_ns"):
+    if "limit_ns" in extra:
         limit = format_ns(extra["limit_ns"])
+    elif "least" in extra:
+        limit = f"at least {extra['least']:g} ×"
     name = case["name"].removeprefix("bench_").replace("_", " ")
     floor_text = format_ns(floor) if floor else ""
     cells = [name, format_ns(median), extra.get("unit", "run"), floor_text, ratio, limit, extra.get("note", "")]

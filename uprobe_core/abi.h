@@ -96,7 +96,7 @@ typedef struct insn {
     int64_t imm;          /* first immediate, sign-extended as the instruction uses it; also moffs, far offset */
     int32_t disp;         /* displacement, sign-extended; EVEX disp8*N is already scaled */
     uint32_t attrs;       /* enum insn_attr */
-    uint16_t row;         /* line of the opcode table: names the mnemonic and the operands */
+    uint16_t name;        /* number of its name in the opcode tables; insn_mnemonic spells it */
     uint8_t length;       /* bytes, 1..15 */
     uint8_t bits;         /* 64 or 32 */
     uint8_t encoding;     /* enum insn_encoding */
@@ -264,6 +264,7 @@ enum refusal {
     REFUSAL_PAGE,             /* five bytes would reach into the next page */
     REFUSAL_FAULTS,           /* an instruction behind the first may fault, and the program handles faults */
     REFUSAL_SYSTEM_CALL,      /* a system call: the kernel remembers where it was made */
+    REFUSAL_SIGTRAP,          /* a thread blocks SIGTRAP: a breakpoint would change its mask */
     REFUSAL_COUNT
 };
 

@@ -104,7 +104,7 @@ cdef extern from "abi.h" nogil:
         int64_t imm
         int32_t disp
         uint32_t attrs
-        uint16_t row
+        uint16_t name
         uint8_t length
         uint8_t bits
         uint8_t encoding
@@ -254,6 +254,7 @@ cdef extern from "abi.h" nogil:
         REFUSAL_PAGE
         REFUSAL_FAULTS
         REFUSAL_SYSTEM_CALL
+        REFUSAL_SIGTRAP
         REFUSAL_COUNT
 
     ctypedef struct plan_t:

@@ -165,7 +165,8 @@ class refusal(IntEnum):
     REFUSAL_PAGE = 26
     REFUSAL_FAULTS = 27
     REFUSAL_SYSTEM_CALL = 28
-    REFUSAL_COUNT = 29
+    REFUSAL_SIGTRAP = 29
+    REFUSAL_COUNT = 30
 
 class rip_strategy(IntEnum):
     RIP_AUTO = 0

@@ -1,7 +1,15 @@
-"""Decoding: a mebibyte of a library's code in one go, and single instructions from Python; iced-x86 beside it."""
+"""Decoding: a mebibyte of a library's code in one go, and single instructions from Python; Zydis and iced beside it.
+
+iced is Rust, but can be had through Python alone. So its decoder is what a call costs on code, less what the same call
+costs at the end of the bytes, where there is nothing to decode: that leaves out what every decoding begins with, in
+iced's favour.
+"""
+
+import time
 
 import pytest
 
+from benchmarks.compare import zydis
 from benchmarks.core import load_loops
 from uprobes.cli.files import find_file
 from uprobes.insn import decode, decode_all
@@ -11,7 +19,7 @@ iced_x86 = pytest.importorskip("iced_x86")
 
 ONE = bytes.fromhex("488b0500100000")  # mov rax, [rip+0x1000]
 SITE = 0x401000
-LIBRARIES = ("libc", "libcrypto", "libstdc++")
+LIBRARIES = ("libc", "libcrypto", "libstdc++", "libdav1d")
 
 
 @pytest.fixture(scope="module", params=LIBRARIES)
@@ -40,6 +48,28 @@ def bench_decode_all(benchmark, text, effects):
     """Into arrays that Python reads."""
     listing = benchmark(decode_all, text, effects=effects)
     benchmark.extra_info.update(unit="instruction", per=len(listing))
+
+
+def bench_zydis_decode(benchmark, text):
+    """Zydis over the same bytes, with all operands; the measure is half of it."""
+    if not zydis.available():
+        pytest.skip("libzydis-dev is not installed")
+    benchmark.extra_info.update(unit="instruction", per=benchmark(zydis.load_sweep(), text))
+
+
+def bench_iced_decode_alone(benchmark, text):
+    """iced-x86's decoder without the way to it through Python."""
+    loops, instruction, count = load_loops(), iced_x86.Instruction(), len(decode_all(text))
+
+    def calls(code: bytes) -> float:
+        decoder = iced_x86.Decoder(64, code)
+        begin = time.perf_counter_ns()
+        loops.call_repeatedly(decoder.decode_out, instruction, count)
+        return (time.perf_counter_ns() - begin) / count
+
+    ways = [calls(text) - calls(b"") for _ in range(9)]
+    benchmark.pedantic(lambda: None)
+    benchmark.extra_info.update(unit="instruction", ns=sorted(ways)[4])
 
 
 def bench_iced_decode_loop(benchmark, text):

@@ -47,9 +47,9 @@ def define(trace: Path, line: str) -> None:
 
 
 @contextmanager
-def uprobe(trace: Path, file: Path) -> Iterator[None]:
-    """A uprobe at the file's instruction. OSError where the kernel refuses it."""
-    define(trace, f"p:{PROBE} {file}:{SITE_IP - SITE_PAGE:#x}\n")
+def uprobe(trace: Path, file: Path, offset: int = SITE_IP - SITE_PAGE) -> Iterator[None]:
+    """A uprobe at an offset in a file. OSError where the kernel refuses it."""
+    define(trace, f"p:{PROBE} {file}:{offset:#x}\n")
     enable = trace / "events" / PROBE / "enable"
     try:
         enable.write_text("1")

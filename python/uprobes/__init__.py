@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from uprobes.probe import Probe as Probe
     from uprobes.probe import Site as Site
     from uprobes.recording import Recording as Recording
+    from uprobes.recovery import Recovery as Recovery
+    from uprobes.recovery import recover as recover
     from uprobes.refusal import Refusal as Refusal
     from uprobes.spec import ProbeSpec as ProbeSpec
     from uprobes.target import Target as Target
@@ -52,12 +54,14 @@ _HOMES = {
     "attach": "target",
     "decode": "insn",
     "decode_all": "insn",
+    "recover": "recovery",
+    "Recovery": "recovery",
     "spawn": "target",
 }
 _ERRORS = (
     "AlreadyTraced", "AmbiguousSymbol", "DecodeError", "FieldError", "InvalidElf", "JournalError", "MemoryFault",
     "ModuleNotFound", "NoRoom", "NotPermitted", "PredicateError", "ProbeRefused", "RemoteCallFailed", "SpecError",
-    "SymbolNotFound", "TargetGone", "UnsupportedTarget", "UprobeError",
+    "SymbolNotFound", "TargetGone", "TracerLost", "UnsupportedTarget", "UprobeError",
 )  # fmt: skip
 
 __all__ = ["__version__", *_ERRORS, *_HOMES]

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Final
 from ptrace.syscall.linux.x86_64 import SYSCALL_NAMES
 
 from uprobe_core.abi import SLOT_SIZE
+from uprobe_core.linux.journal import area_kind
+from uprobe_core.trace import safety
 from uprobes.errors import NoRoom, RemoteCallFailed
 from uprobes.process import find_hole, mapping_at, read_mappings, topmost_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from uprobe_core.linux.journal import Journal as Records
     from uprobe_core.trace.tracer import Tracer
 
 PAGE: Final = mmap.PAGESIZE
@@ -27,19 +30,23 @@ FIRST_SIZE: Final = 16 * PAGE
 REACH: Final = 0x7FFF0000
 """How far a near slot may be from what it must reach: ±2 GiB less room for both ends."""
 
+# What the library's table does not have yet.
+_NEW: Final = {"mseal": 462, "epoll_pwait2": 441, "io_uring_enter": 426, "io_pgetevents": 333}
 # Numbers from 512 on are those of x32.
-_NUMBERS = {name: number for number, name in SYSCALL_NAMES.items() if number < 512} | {"mseal": 462}
+_NUMBERS = {name: number for number, name in SYSCALL_NAMES.items() if number < 512} | _NEW
 _MAP_FIXED_NOREPLACE = 0x100000
 _GADGET = b"\x0f\x05\xc3"  # syscall; ret
 _BREAKPOINT = b"\xcc"
-_HEADER = (_GADGET + b"uprobes slots").ljust(SLOT_SIZE, _BREAKPOINT)
+HEADER = (_GADGET + b"uprobes slots").ljust(SLOT_SIZE, _BREAKPOINT)
 # signal(7): an interruption ends these with EINTR even when no signal comes. They can be put back, but another thread
 # is better.
 _FRAGILE = frozenset(
     _NUMBERS[name]
     for name in (
         "epoll_wait", "epoll_pwait", "rt_sigtimedwait", "semop", "semtimedop", "io_getevents", "recvfrom", "recvmsg",
-        "accept", "accept4", "nanosleep", "clock_nanosleep", "vfork",
+        "accept", "accept4", "nanosleep", "clock_nanosleep", "vfork", "epoll_pwait2", "io_uring_enter", "io_pgetevents",
+        # of a socket with a time-out
+        "read", "readv", "write", "writev", "sendto", "sendmsg", "sendmmsg", "recvmmsg", "connect",
     )
 )  # fmt: skip
 
@@ -58,6 +65,7 @@ class Areas:
         self._pid = pid
         self._seal = seal
         self._reused = False
+        self._journal: Records | None = None
         self._gadget: int | None = None
         self._own_gadget: int | None = None
 
@@ -82,6 +90,25 @@ class Areas:
         self._reused = parent._reused
         self._gadget, self._own_gadget = parent._gadget, parent._own_gadget
 
+    def keep_journal(self, journal: Records) -> None:
+        """Every area is written down in it."""
+        self._journal = journal
+
+    def journal_area(self, vaddr: int, size: int, kind: int, *, sealed: bool) -> None:
+        """Write an area down. OSError: there is no space."""
+        if self._journal is not None:
+            self._journal.append_area(vaddr, size, kind, sealed)
+
+    def journal_signal(self, action: bytes) -> None:
+        """Write down the disposition of SIGTRAP that was there before ours."""
+        if self._journal is not None:
+            self._journal.append_signal(action)
+
+    def use_gadget(self, vaddr: int | None) -> None:
+        """System calls are made by the `syscall` at `vaddr` from now on; None: by one in an area, or in a file."""
+        arenas = (arena for arena, _, _ in self._tracer.arenas())
+        self._own_gadget = vaddr if vaddr is not None else next(arenas, None)
+
     def forget(self) -> None:
         """After an exec nothing is left."""
         self._gadget = self._own_gadget = None
@@ -93,18 +120,18 @@ class Areas:
         something else is there by now.
         """
         mappings = read_mappings(self._pid)
+        self._own_gadget = None
         for vaddr, size, _ in self._tracer.arenas():
             mapping = mapping_at(mappings, vaddr)
             if mapping is not None and mapping.executable and mapping.end >= vaddr + size:
                 continue
-            self._own_gadget = None
             if mapping is not None:
                 self.system_call("mprotect", vaddr, size, mmap.PROT_READ | mmap.PROT_EXEC)
             else:
-                self._map(vaddr, size, _MAP_FIXED_NOREPLACE)
-            self._tracer.write(vaddr, _HEADER)
+                self.map_again(vaddr, size)
+            self._tracer.write(vaddr, HEADER)
             self._tracer.rewrite_arena(vaddr, size)
-        self._own_gadget = next((vaddr for vaddr, _, _ in self._tracer.arenas()), None)
+        self.use_gadget(None)
 
     def make_anywhere(self, slots: int) -> None:
         """An area for `slots` more slots, next above the topmost mapping if there is room. NoRoom.
@@ -127,17 +154,31 @@ class Areas:
         return max(FIRST_SIZE, -(-(slots + 1) * SLOT_SIZE // PAGE) * PAGE)
 
     def _make(self, slots: int, hint: int, flags: int) -> None:
-        size = self._size(slots)
-        vaddr = self._map(hint, size, flags)
-        self._tracer.write(vaddr, _HEADER)
-        # Sealing comes last; where the kernel has no mseal (before Linux 6.10) the area stays an ordinary one.
-        sealed = self._seal and self.system_call("mseal", vaddr, size, 0) == 0
-        self._adopt(vaddr, size, sealed)
+        self._make_sized(self._size(slots), hint, flags)
 
-    def _map(self, hint: int, size: int, flags: int) -> int:
-        vaddr = self.system_call(
-            "mmap", hint, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flags, -1, 0
-        )
+    def _make_sized(self, size: int, hint: int, flags: int) -> int:
+        vaddr = self.map(hint, size, flags)
+        self._tracer.write(vaddr, HEADER)
+        self._adopt(vaddr, size, self.seal(vaddr, size))
+        return vaddr
+
+    def make_table(self, size: int) -> int:
+        """An area without slots, but with `size` bytes for a table; the table's address. NoRoom."""
+        vaddr = self._make_sized(size + PAGE, topmost_end(read_mappings(self._pid)) + PAGE, 0)
+        safety.fill_arena(self._tracer, vaddr)
+        return vaddr + PAGE
+
+    def seal(self, vaddr: int, size: int) -> bool:
+        """Seal an area if that is wanted, as the last step. Whether it is sealed: kernels before Linux 6.10 cannot."""
+        return self._seal and self.system_call("mseal", vaddr, size, 0) == 0
+
+    def map_again(self, vaddr: int, size: int) -> int:
+        """Map `size` bytes at `vaddr`, and nowhere else. NoRoom."""
+        return self.map(vaddr, size, _MAP_FIXED_NOREPLACE)
+
+    def map(self, hint: int, size: int, flags: int, rights: int = mmap.PROT_READ | mmap.PROT_EXEC) -> int:
+        """Let the target map `size` private bytes, at `hint` if that is free; where they are. NoRoom."""
+        vaddr = self.system_call("mmap", hint, size, rights, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flags, -1, 0)
         if vaddr < 0:
             raise NoRoom(
                 size,
@@ -147,6 +188,7 @@ class Areas:
         return vaddr
 
     def _adopt(self, vaddr: int, size: int, sealed: bool) -> None:
+        self.journal_area(vaddr, size, area_kind.AREA_SLOTS, sealed=sealed)
         self._tracer.add_arena(vaddr, size, sealed)
         self._tracer.reserve_slot(vaddr)
         if self._own_gadget is None:
@@ -163,7 +205,7 @@ class Areas:
                 continue
             size = mapping.end - mapping.start
             code = self._tracer.read_some(mapping.start, size)
-            if code == _HEADER.ljust(size, _BREAKPOINT):
+            if code == HEADER.ljust(size, _BREAKPOINT):
                 self._adopt(mapping.start, size, sealed=True)
                 found = True
         return found

@@ -240,6 +240,22 @@ class NoRoom(UprobeError, MemoryError):
         super().__init__(fact, hint=hint)
 
 
+class TracerLost(TargetGone):
+    """The tracer of a process was killed from outside; counts are those up to then.
+
+    `clean`: whether all that it had changed in the process was taken back. False: but for an area in which a thread
+    still stood; None: it could not be done.
+    """
+
+    def __init__(self, pid: int, clean: bool | None) -> None:
+        """`clean` as above."""
+        fact = "its tracer was killed; " + ("all was taken back" if clean else "the process runs on with breakpoints")
+        if clean is False:
+            fact = "its tracer was killed; all probes were taken back"
+        super().__init__(pid, fact, hint="attach again" if clean else f"uprobes recover -p {pid}")
+        self.clean = clean
+
+
 class MemoryFault(UprobeError, OSError):
     """Memory of the target that is not mapped, or not all of it. `size` is in bytes."""
 

@@ -255,6 +255,17 @@ def _told(path: Path) -> Iterator[None]:
         raise JournalError.of(str(path), error) from error
 
 
+@contextlib.contextmanager
+def told_as_journal(journal: Journal | None) -> Iterator[None]:
+    """Failures for want of space on the disk are the journal's: nothing else here writes to a file."""
+    try:
+        yield
+    except OSError as error:
+        if journal is None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise JournalError.of(str(journal.path), error) from error
+
+
 def _require_private(path: Path, there: os.stat_result, *, any_owner: bool = False) -> None:
     """The directory must be one, and closed to others; whoever made it first could else read along, or lay links."""
     if not stat.S_ISDIR(there.st_mode):

@@ -42,6 +42,9 @@ class Events(Protocol):
     def on_exec(self) -> None:
         """The target executed another program; nothing of ours is left in it."""
 
+    def on_tracer_lost(self) -> BaseException:
+        """Somebody has killed the tracer. Put the target right; what to tell who asks next."""
+
     def on_end(self, exit_code: int, exit_signal: int) -> None:
         """The target ended."""
 
@@ -159,6 +162,12 @@ class OwnerThread(threading.Thread):
                 self._serve()
         except BaseException as error:  # kept for whoever asks next: nobody can catch it in this thread
             failure = error
+        if self._tracer.lost:
+            for owner in list(self.members.values()):
+                with contextlib.suppress(OSError):
+                    owner.tracer.leave(0)  # there is nobody to leave, but a zombie to bury
+            # The journal is the first target's; of a lost tracer's other targets nobody knows enough.
+            failure = self._first.events.on_tracer_lost()
         self._finish(failure)
 
     def _serve(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Final
 
 from uprobes.errors import AlreadyTraced, NotPermitted, TargetGone, UnsupportedTarget, UprobeError
-from uprobes.situation import CAP_SYS_PTRACE, Situation, read_situation
+from uprobes.situation import CAP_SYS_PTRACE, Situation, read_situation, read_yama
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,6 +106,11 @@ def explain_refusal(pid: int, error: OSError) -> UprobeError:
         f"the kernel refuses: {error.strerror or error}",
         hint="a security module (SELinux, AppArmor) or a container's seccomp filter may forbid ptrace",
     )
+
+
+def tracer_apart() -> bool:
+    """Whether a process of its own may trace for us. Yama's scope 1 lets only ancestors, unless root."""
+    return read_yama() != 1 or os.geteuid() == 0
 
 
 def _as_error(situation: Situation, finding: Finding) -> UprobeError:

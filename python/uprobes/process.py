@@ -21,6 +21,7 @@ __all__ = [
     "read_image",
     "read_mappings",
     "read_modules",
+    "stack_vaddr",
     "start_time",
     "topmost_end",
 ]
@@ -75,6 +76,12 @@ def handles_faults(pid: int) -> bool:
         status = process.read("status")
     caught = next((line.split()[1] for line in status.splitlines() if line.startswith(b"SigCgt:")), b"0")
     return any(int(caught, 16) >> number - 1 & 1 for number in _FAULTS)
+
+
+def stack_vaddr(pid: int) -> int:
+    """Where the stack of its first thread began: another address after each exec. TargetGone."""
+    with ProcDirectory(pid) as process:
+        return process.stack_vaddr
 
 
 def start_time(pid: int) -> int:

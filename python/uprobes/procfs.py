@@ -11,7 +11,8 @@ from uprobes.errors import NotPermitted, TargetGone
 if TYPE_CHECKING:
     from types import TracebackType
 
-_STATE, _START_TIME = 0, 19  # fields 3 and 22 of stat, counted from the one after the command name
+# Fields 3, 22 and 28 of stat, counted from the one after the command name.
+_STATE, _START_TIME, _START_STACK = 0, 19, 25
 _ENDED = (b"Z", b"X")
 # What belongs to the memory and the open files is gone with the first thread, though others may have it still.
 _SHARED = ("maps", "mem", "exe", "root", "auxv")
@@ -80,6 +81,11 @@ class ProcDirectory:
     def start_time(self) -> int:
         """When it started, in clock ticks since boot: with the pid it names a process for good."""
         return int(self._stat_fields("")[_START_TIME])
+
+    @property
+    def stack_vaddr(self) -> int:
+        """Where the stack began; 0 for those who may not trace it."""
+        return int(self._stat_fields("")[_START_STACK])
 
     def _stat_fields(self, thread: str) -> list[bytes]:
         return self.read(f"{thread}stat").rpartition(b")")[2].split()

@@ -38,6 +38,7 @@ class Refusal(IntEnum):
     PAGE = 26
     FAULTS = 27
     SYSTEM_CALL = 28
+    SIGTRAP = 29
 
     @property
     def sentence(self) -> str:
@@ -78,6 +79,10 @@ _WORDS: Final[dict[Refusal, tuple[str, str | None]]] = {
         "probe after the sequence",
     ),
     Refusal.RESTORER: ("it is the signal restorer, which unwinders recognise by its bytes", None),
+    Refusal.SIGTRAP: (
+        "a thread of the process blocks SIGTRAP: a breakpoint would unblock it, and be fatal if the tracer were lost",
+        "mode='trap' or mode='step' does it all the same",
+    ),
     Refusal.NO_START: ("no symbol or unwind entry says where instructions begin", "probe a function's first byte"),
     Refusal.SHORT: ("a jump has five bytes, and control may come in before so many have passed", _TRAP),
     Refusal.LED_INTO: ("control may come into the middle of the instruction", _TRAP),

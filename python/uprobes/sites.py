@@ -6,16 +6,20 @@ Everything that touches the target is handed to the owner thread in batches.
 from __future__ import annotations
 
 import contextlib
+import os
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from uprobe_core.abi import SLOT_SIZE, probe_mode, rip_strategy
 from uprobe_core.trace.recorder import Recorder
+from uprobe_core.trace.safety import keep_journal
 from uprobes.areas import REACH, Areas
 from uprobes.board import Tap
 from uprobes.errors import NoRoom, TargetGone
 from uprobes.ground import Ground
-from uprobes.process import read_mappings
+from uprobes.guard import Guard, blocks_traps
+from uprobes.journal import Journal, create, told_as_journal
+from uprobes.process import read_mappings, stack_vaddr
 from uprobes.refusal import Refusal
 from uprobes.soundness import sound_places
 
@@ -67,6 +71,9 @@ class SiteTable:
         """Nothing is inserted yet."""
         self.tracer = owner.tracer
         self.areas = Areas(owner.tracer, pid, seal=seal)
+        self._guard = Guard(owner.tracer, pid, self.areas)
+        self._journal: Journal | None = None
+        self._inherited = False
         self._owner = owner
         self._recorder = Recorder(owner.tracer)
         self._pid = pid
@@ -92,21 +99,56 @@ class SiteTable:
         self.check_ground()
         numbers = array("I", bytes(4 * len(places)))
         refusals: dict[int, Refusal] = {}
+        if mode == probe_mode.MODE_AUTO and blocks_traps(self._pid):
+            return Insertion(numbers, dict.fromkeys(range(len(places)), Refusal.SIGTRAP) | places.refusals)
+        self._keep_journal()
+        with told_as_journal(self._journal):
+            self._guard.make_room(len(places))
         for stretch in sound_places(self._pid, places, refusals):
             self._ground.note(stretch.mapping)
-            _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
+            with told_as_journal(self._journal):
+                _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)
         return Insertion(numbers, refusals)
 
     # ---- what is done at hits
 
     def tap(self, plan: HitPlan, board: Board) -> Tap:
-        """Something that probes can have done at their hits."""
+        """Something that probes can have done at their hits.
+
+        Whoever serves a site in the target itself writes code by `plan` (with the site's number put in) for `board`;
+        all other sites are tied to it in the tracer. Both ways fill the same board.
+        """
         return Tap(plan, board, self._owner.call(lambda: self._recorder.add(plan, board.memory, board.strides)))
 
     @property
     def over(self) -> bool:
         """Whether the target ended or was detached: there will be no more hits."""
         return self._owner.ended.is_set()
+
+    def _keep_journal(self) -> None:
+        """Before anything is changed in the target. AlreadyTraced, JournalError."""
+        # A journal tells of all that was changed, and a child that is a copy has changes from before.
+        if self._journal is None and not self._inherited:
+            journal = create(self._pid)
+            journal.records.stack_vaddr = stack_vaddr(self._pid)
+            keep_journal(self.tracer, journal.records, os.fsencode(journal.path))
+            self.areas.keep_journal(journal.records)
+            self._journal = journal
+
+    @property
+    def journal(self) -> Journal | None:
+        """What was changed in the target; None: nothing yet."""
+        return self._journal
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the target would survive the loss of its tracer."""
+        return self._guard.vaddr is not None
+
+    def restore_areas(self) -> None:
+        """In the owner thread: make the areas again that the target has unmapped."""
+        self.areas.restore()
+        self._guard.restore()
 
     # ---- arming
 
@@ -186,8 +228,10 @@ class SiteTable:
     def inherit(self, parent: SiteTable) -> None:
         """In the owner thread: the target is a copy of another, with its sites and areas; it gets the same probes."""
         self.generation = parent.generation
+        self._inherited = True
         self.areas.inherit(parent.areas)
         self._ground.inherit(parent._ground)
+        self._guard.inherit(parent._guard)
         for probe in parent.probes:
             if probe.generation == self.generation:
                 mine = probe.copy(self)
@@ -204,6 +248,9 @@ class SiteTable:
         self._watchers.clear()
         self._ground.clear()
         self.areas.forget()
+        self._guard.forget()
+        if self._journal is not None:
+            self._journal.records.next_generation(stack_vaddr(self._pid))
 
     def original(self, vaddr: int, number: int | None) -> bytes:
         """The bytes of the instruction at `vaddr` as they are without a patch."""
@@ -219,6 +266,12 @@ class SiteTable:
         with contextlib.suppress(OSError):
             unmap = self.areas.unmap_gadget
         self.tracer.leave(unmap)
+        self.close_journal()
+
+    def close_journal(self) -> None:
+        """Nothing of ours is left in the target, or the target is gone."""
+        if self._journal is not None:
+            self._journal.remove()
 
 
 def _nothing(*_: object) -> None:

@@ -101,7 +101,7 @@ def read_situation(pid: int) -> Situation:
             seccomp=int(status.get("Seccomp", "0")),
             no_new_privileges=status.get("NoNewPrivs") == "1",
             shadow_stack="shstk" in status.get("x86_Thread_features", "").split(),
-            trap_blocked=sum(mask & SIGTRAP_BIT != 0 for mask in _blocked_masks(process)),
+            trap_blocked=sum(mask & SIGTRAP_BIT != 0 for _, mask in _blocked_masks(process)),
             trap_ignored=bool(int(status.get("SigIgn", "0"), 16) & SIGTRAP_BIT),
             realtime=_is_realtime(pid),
             groups=read_groups(process.read("cgroup").decode("utf-8", "surrogateescape")),
@@ -167,12 +167,19 @@ def _is_foreign(process: ProcDirectory, namespace: str) -> bool:
         return False
 
 
-def _blocked_masks(process: ProcDirectory) -> Iterable[int]:
+def trap_state(pid: int) -> set[int]:
+    """The threads of process `pid`, of those looked at, that block SIGTRAP. TargetGone."""
+    with ProcDirectory(pid) as process:
+        return {tid for tid, mask in _blocked_masks(process) if mask & SIGTRAP_BIT}
+
+
+def _blocked_masks(process: ProcDirectory) -> Iterable[tuple[int, int]]:
+    """Threads, and the signals that each blocks."""
     for tid in process.tasks()[:THREADS_READ]:
         with suppress(UprobeError):
             for line in process.read(f"task/{tid}/status").splitlines():
                 if line.startswith(b"SigBlk:"):
-                    yield int(line.split()[1], 16)
+                    yield tid, int(line.split()[1], 16)
 
 
 def _is_realtime(pid: int) -> bool:

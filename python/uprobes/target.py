@@ -18,15 +18,17 @@ from uprobe_core.linux import spawn as core_spawn
 from uprobe_core.x86.hitplan import HitPlan
 from uprobes.board import Board
 from uprobes.boundaries import enclosing_instruction, function_instructions, neighbours
-from uprobes.errors import ProbeRefused, UprobeError
+from uprobes.errors import ProbeRefused, TracerLost, UprobeError
 from uprobes.hit import Memory, Registers
+from uprobes.journal import find_dead
 from uprobes.owner import CHILDREN, Owner
 from uprobes.pending import PendingProbes
-from uprobes.permission import explain_refusal, require_traceable
+from uprobes.permission import explain_refusal, require_traceable, tracer_apart
 from uprobes.place import Place
 from uprobes.places import Places
 from uprobes.probe import Probe
 from uprobes.process import entry_vaddr
+from uprobes.recovery import recover, undo
 from uprobes.refusal import Refusal
 from uprobes.resolve import resolve
 from uprobes.sites import MODES, STRATEGIES, SiteTable
@@ -86,8 +88,10 @@ class Target:
 
     def _start(self) -> None:
         require_traceable(self.pid)
+        if find_dead(self.pid) is not None:
+            recover(self.pid)
         try:
-            self._owner.start_tracing(apart=_tracer_apart(), children=self._policy)
+            self._owner.start_tracing(apart=tracer_apart(), children=self._policy)
         except OSError as error:
             raise explain_refusal(self.pid, error) from error
         if self._budget:
@@ -345,10 +349,7 @@ class Target:
         """Every place of every specification, each once, in order of address."""
         modules = self.modules
         found = [
-            place
-            for one in wanted
-            if not isinstance(one, int)
-            for place in resolve(parse_spec(one), modules, self.pid)
+            place for one in wanted if not isinstance(one, int) for place in resolve(parse_spec(one), modules, self.pid)
         ]
         return Places(found, (one for one in wanted if isinstance(one, int)), modules)
 
@@ -385,7 +386,7 @@ class Target:
 
     def on_area_lost(self) -> None:
         """Make the slot area again where it was: threads are on their way to it."""
-        self._sites.areas.restore()
+        self._sites.restore_areas()
 
     def on_exec(self) -> None:
         """Another program runs; the sites are gone with the old one."""
@@ -400,8 +401,21 @@ class Target:
         else:
             self._owner.tracer.set_off()
 
+    def on_tracer_lost(self) -> BaseException:
+        """The tracer was killed: take its changes back in its place."""
+        _live.discard(self)
+        try:
+            recovery = undo(self._sites.journal) if self._sites.journal else None
+        except (UprobeError, OSError) as error:
+            self._failure = TracerLost(self.pid, None)
+            self._failure.__cause__ = error
+        else:
+            self._failure = TracerLost(self.pid, recovery is None or recovery.complete)
+        return self._failure
+
     def on_end(self, exit_code: int, exit_signal: int) -> None:
         """The process ended by itself."""
+        self._sites.close_journal()
         self.exit_code = -exit_signal if exit_signal else exit_code
         self._at_entry.set()
         _live.discard(self)
@@ -525,13 +539,6 @@ def _refused(place: Place, refusal: Refusal, pid: int) -> ProbeRefused:
         fact=fact,
         hint=hint,
     )
-
-
-def _tracer_apart() -> bool:
-    """Whether a process of its own may trace for us. Yama's scope 1 lets only ancestors, unless root."""
-    with contextlib.suppress(OSError), open("/proc/sys/kernel/yama/ptrace_scope") as scope:
-        return scope.read().strip() != "1" or os.geteuid() == 0
-    return True
 
 
 @atexit.register

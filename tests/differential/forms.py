@@ -15,7 +15,7 @@ BATCH = 16384
 def drawn(seed: int, total: int, each: int) -> Iterator[tuple[int, Codes, ours.Decoded]]:
     """Decoded instructions from `total` sequences of all spaces, as (bits, codes, decoded).
 
-    At most `each` of a form are given: the same row of the opcode table, operand size and mode, and register
+    At most `each` of a form are given: the same name and form of the opcode tables, operand size and mode, and register
     or memory alike.
     """
     given: Counter[tuple[int, ...]] = Counter()
@@ -24,7 +24,11 @@ def drawn(seed: int, total: int, each: int) -> Iterator[tuple[int, Codes, ours.D
         chosen = []
         for row in np.flatnonzero(decoded.status == 0):
             insn = decoded.insn[row]
-            form = (bits, int(insn["row"]), int(insn["operand_size"]), int(insn["modrm"] >= 0xC0))
+            form = (
+                bits,
+                *(int(insn[name]) for name in ("name", "form", "operand_size")),
+                int(insn["modrm"] >= 0xC0),
+            )
             given[form] += 1
             if given[form] <= each:
                 chosen.append(row)

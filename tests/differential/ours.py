@@ -17,7 +17,7 @@ from tests.oracle.build import CACHE, ROOT, fingerprint
 BYTES = (
     "length", "bits", "encoding", "map", "opcode", "pp", "prefixes", "segment", "rex", "rex_high", "vvvv",
     "vector_length", "evex", "modrm", "sib", "opcode_off", "modrm_off", "has_sib", "disp_off", "disp_size",
-    "imm_off", "imm_size", "operand_size", "address_size", "flow", "step", "prefix_len",
+    "imm_off", "imm_size", "operand_size", "address_size", "flow", "step", "prefix_len", "reserved",
 )
 # fmt: on
 INSN = np.dtype(
@@ -26,9 +26,10 @@ INSN = np.dtype(
         ("imm", "<i8"),
         ("disp", "<i4"),
         ("attrs", "<u4"),
-        ("row", "<u2"),
+        ("name", "<u2"),
         *((name, "u1") for name in BYTES),
-        ("rest", "u1", 11),
+        ("form", "<u2"),
+        ("padding", "u1", 8),
     ]
 )
 EFFECTS = np.dtype(

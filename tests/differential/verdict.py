@@ -85,7 +85,7 @@ class Names:
 
     def of(self, insn: np.void) -> str:
         """The mnemonic of a decoded instruction, in lower case."""
-        key = tuple(int(insn[name]) for name in ("row", "operand_size", "address_size", "rex", "bits"))
+        key = tuple(int(insn[name]) for name in ("name", "operand_size", "address_size", "rex", "bits"))
         if key not in self.known:
             self.known[key] = ours.mnemonic(insn).lower()
         return self.known[key]
@@ -146,7 +146,7 @@ def modes(codes: Codes, bits: int) -> npt.NDArray[np.uint8]:
 def dangerous(decoded: ours.Decoded, names: Names) -> npt.NDArray[np.int64]:
     """Rows that must not be run whole."""
     accepted = np.flatnonzero(decoded.status == 0)
-    _, first, inverse = np.unique(decoded.insn["row"][accepted], return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(decoded.insn["name"][accepted], return_index=True, return_inverse=True)
     unsafe = np.array([names.of(decoded.insn[accepted[place]]) in DANGEROUS for place in first], bool)
     return accepted[unsafe[inverse]] if len(accepted) else accepted
 

@@ -7,6 +7,7 @@ makes the build, command() and environment() say how to run it; test_memory.py r
 """
 
 import argparse
+import itertools
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.differential import ours
+from tests.differential.apx.spaces import map4, promoted, rex2
 from tests.differential.seeds import seeds
 from tests.differential.spaces import campaign
 from tests.oracle.build import CACHE, ROOT, compiler, fingerprint
@@ -80,9 +82,13 @@ def main() -> None:
         for apx in (0, extension.APX)
     ]
     total = decoded = 0
-    for _, _, codes in campaign(given.seed, given.sequences, seeds(), 4096):
+    batches = itertools.chain(
+        (codes for _, _, codes in campaign(given.seed, given.sequences, seeds(), 4096)),
+        (space().sample(rng, 4096) for space in (rex2, map4, promoted) for _ in options),
+    )
+    for batch, codes in enumerate(batches):
         sizes = rng.integers(0, codes.shape[1] + 1, len(codes), np.uint8)
-        decoded += extension.decode_exact(codes, sizes, options[total % len(options)])
+        decoded += extension.decode_exact(codes, sizes, options[batch % len(options)])
         total += len(codes)
     print(f"{total} sequences, {decoded} bytes decoded")
 

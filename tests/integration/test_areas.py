@@ -10,6 +10,7 @@ import uprobes
 from tests.process import wait_until
 
 PAGE = mmap.PAGESIZE
+TRAPS = b"uprobes traps"
 HEADER = b"\x0f\x05\xc3uprobes slots"
 
 
@@ -75,7 +76,11 @@ def test_a_sealed_area_is_emptied_and_used_again(victim):
             for start, end in areas.items():
                 memory.seek(start)
                 content = memory.read(end - start)
-                assert content.rstrip(b"\xcc") == HEADER
+                if TRAPS in content[:PAGE]:
+                    # The handler of traps stays, for who kept its address; it knows of no site any more.
+                    assert not content[PAGE:].strip(b"\0")
+                else:
+                    assert content.rstrip(b"\xcc") == HEADER
     assert hot.finish()["hot"] == 30
 
 

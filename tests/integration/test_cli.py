@@ -148,7 +148,7 @@ def test_explain_a_place_of_a_file(uprobes_cli, builder):
     assert place["patch"] == "cc"
     done = uprobes_cli("explain", f"{program}:load_sum")
     labels = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
-    assert labels == ["place", "instruction", "effects", "plan", "slot", "patch"]
+    assert labels == ["place", "instruction", "effects", "plan", "slot", "patch", "jump"]
 
 
 def test_explain_a_place_of_a_process_touches_nothing(uprobes_cli, spin):
@@ -193,13 +193,18 @@ def test_explain_bytes_that_are_none(uprobes_cli, code):
 
 def test_explain_all_of_a_file(uprobes_cli):
     done = uprobes_cli("explain", "--all", "libc")
-    head, columns, *rows = done.stdout.splitlines()
+    lines = done.stdout.splitlines()
+    jumps = next(place for place, line in enumerate(lines) if line.startswith("by jump, no stop:"))
+    head, columns, *rows = lines[:jumps]
     assert "need one stop a hit" in head
     assert columns.split() == ["instructions", "share", "stops", "a", "hit", "plan"]
     (fact,) = objects(uprobes_cli("explain", "--all", "libc", "--json"))
     assert fact["one_stop_share"] >= 0.999
     assert fact["instructions"] > 100_000
     assert fact["refusals"]["always_faults"] > 0
+    assert fact["jump"]["entries"]["share"] >= 0.995
+    reasons = {reason for counts in fact["jump"].values() for reason in counts["refusals"]}
+    assert len(lines[jumps + 2 :]) == len(reasons)
     assert len(rows) == len(fact["plans"]) + len(fact["refusals"])
     counted = sum(plan["instructions"] for plan in fact["plans"].values()) + sum(fact["refusals"].values())
     assert counted == fact["instructions"]

@@ -183,3 +183,24 @@ void forget_sequence(int64_t rseq_offset) {
     __asm__("mov %%fs:0, %0" : "=r"(base));
     *(volatile uint64_t *)(base + rseq_offset + 8) = 0;
 }
+
+/* Calls `code` every so many nanoseconds, from one processor. */
+void call_paced(code_t code, uint64_t calls, uint64_t every_ns, int processor) {
+    struct timespec now;
+    uint64_t next;
+    cpu_set_t before, set;
+    sched_getaffinity(0, sizeof before, &before);
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    sched_setaffinity(0, sizeof set, &set);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    next = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    for (uint64_t i = 1; i <= calls; i++) {
+        code(0, i, ~i, 0, 0, 0);
+        next += every_ns;
+        do
+            clock_gettime(CLOCK_MONOTONIC, &now);
+        while ((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec < next);
+    }
+    sched_setaffinity(0, sizeof before, &before);
+}

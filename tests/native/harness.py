@@ -155,3 +155,8 @@ def storm(
 def call_ns(code: int, calls: int = 2_000_000, threads: int = 1, first: int = 0) -> float:
     """Nanoseconds a call takes; with several threads the slowest one's, each on a processor of its own."""
     return library().call_ns(ctypes.c_void_p(code), ctypes.c_uint64(calls), threads, first)
+
+
+def call_paced(code: int, calls: int, every_ns: int, processor: int) -> None:
+    """Call a function every so many nanoseconds, on a processor."""
+    library().call_paced(ctypes.c_void_p(code), ctypes.c_uint64(calls), ctypes.c_uint64(every_ns), processor)

@@ -11,6 +11,7 @@ from uprobe_core.x86.windows import find
 from uprobes.insn import decode
 
 PAGE = 4096
+STAYING = {"syscall", "int", "never", "iret", "call-far", "jmp-far", "ret-far", "xbegin"}
 PIECES = [
     bytes.fromhex(piece)
     for piece in (
@@ -21,7 +22,7 @@ PIECES = [
 ]
 piece = st.one_of(
     st.sampled_from(PIECES),
-    st.builds(lambda opcode, rel: bytes([opcode, rel & 0xFF]), st.sampled_from([0x74, 0xEB, 0xE2]), st.integers(-40, 40)),
+    st.builds(lambda opcode, rel: bytes([opcode, rel & 255]), st.sampled_from(b"\x74\xeb\xe2"), st.integers(-40, 40)),
     st.binary(min_size=1, max_size=6),
 )
 codes = st.lists(piece, min_size=1, max_size=60).map(b"".join)
@@ -68,7 +69,7 @@ def _check_instructions(code, start, text, fault_first, single):
         else:
             count += 1
             assert text.is_instruction(start + at)
-            assert insn.flow not in {"syscall", "int", "never", "iret", "call-far", "jmp-far", "ret-far", "xbegin"}, insn
+            assert insn.flow not in STAYING, insn
             assert insn.flow not in {"call", "call-indirect"} or at + insn.length == len(code), insn
             if fault_first and at:
                 assert not (insn.may_fault and (insn.memory_read or insn.memory_written)), insn

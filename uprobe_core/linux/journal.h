@@ -32,7 +32,7 @@ enum record_flag {
 };
 
 /* Everything of one patch, area or disposition. `kind` is stored last: a record is whole or void. */
-typedef struct record {
+typedef struct journal_entry {
     uint8_t kind;         /* enum record_kind */
     uint8_t flags;        /* enum record_flag */
     uint8_t length;       /* PATCH: bytes that the patch covers, 1..JOURNAL_PATCH_MAX */
@@ -46,9 +46,9 @@ typedef struct record {
     uint64_t place_vaddr; /* PATCH: its slot or trampoline, 0: none; AREA: bytes */
     uint8_t original[16]; /* PATCH: the bytes without us, `length` or insn_length of them, whichever is more; AREA: 0 */
     uint8_t patched[16];  /* PATCH: `length` bytes; AREA: 0 */
-} record_t;             /* SIGNAL: `original` and `patched` are the kernel's struct sigaction of 32 bytes */
+} journal_entry_t;             /* SIGNAL: `original` and `patched` are the kernel's struct sigaction of 32 bytes */
 
-_Static_assert(sizeof(record_t) == 64, "record_t is one cache line");
+_Static_assert(sizeof(journal_entry_t) == 64, "journal_entry_t is one cache line");
 
 typedef struct journal_head {
     uint64_t magic;
@@ -64,9 +64,9 @@ typedef struct journal_head {
 
 #define JOURNAL_HEAD_BYTES 4096
 #define JOURNAL_CHUNK_RECORDS 4096u
-#define JOURNAL_CHUNK_BYTES (JOURNAL_CHUNK_RECORDS * sizeof(record_t))
+#define JOURNAL_CHUNK_BYTES (JOURNAL_CHUNK_RECORDS * sizeof(journal_entry_t))
 
 /* A reader after our death sees the rest of a record if it sees its kind. */
-static inline void record_publish(record_t *record, uint8_t kind) { __atomic_store_n(&record->kind, kind, __ATOMIC_RELEASE); }
+static inline void record_publish(journal_entry_t *record, uint8_t kind) { __atomic_store_n(&record->kind, kind, __ATOMIC_RELEASE); }
 
 #endif

@@ -32,7 +32,7 @@ cdef extern from "linux/journal.h" nogil:
         RECORD_SEALED
         RECORD_STEP
         RECORD_JUMP
-    ctypedef struct record_t:
+    ctypedef struct journal_entry_t:
         uint8_t kind
         uint8_t flags
         uint8_t length
@@ -54,7 +54,7 @@ cdef extern from "linux/journal.h" nogil:
         uint32_t chunks
         uint32_t tracer_pid
         uint32_t kept
-    void record_publish(record_t *record, uint8_t kind)
+    void record_publish(journal_entry_t *record, uint8_t kind)
 
 cdef enum:
     JOURNAL_CHUNK_SHIFT = 12
@@ -64,7 +64,7 @@ cdef enum:
 ctypedef struct journal_t:
     int fd                   # -1: nothing is written down (tests of single parts)
     journal_head_t *head
-    record_t **chunks        # JOURNAL_CHUNK_MAX pointers; untouched pages of the array cost nothing
+    journal_entry_t **chunks        # JOURNAL_CHUNK_MAX pointers; untouched pages of the array cost nothing
     uint32_t log_chunk       # the newest chunk of the log, or RECORD_UNNUMBERED
     uint32_t log_count       # records of it in use
     uint32_t *free_numbers   # dropped records of the log
@@ -82,20 +82,20 @@ cdef int journal_chunk_take(journal_t *journal, uint32_t *chunk) noexcept nogil
 cdef int journal_reserve(journal_t *journal, uint32_t count) noexcept nogil
 
 # Appends to the log; the number names it for journal_drop. 0 or -errno. The generation is filled in.
-cdef int journal_append(journal_t *journal, const record_t *record, uint32_t *number) noexcept nogil
+cdef int journal_append(journal_t *journal, const journal_entry_t *record, uint32_t *number) noexcept nogil
 cdef void journal_drop(journal_t *journal, uint32_t number) noexcept nogil
 
 # The target has executed another program: all records are void.
 cdef void journal_next_generation(journal_t *journal, uint64_t stack_vaddr) noexcept nogil
 
-cdef inline record_t *journal_record(const journal_t *journal, uint32_t number) noexcept nogil:
+cdef inline journal_entry_t *journal_record(const journal_t *journal, uint32_t number) noexcept nogil:
     return &journal.chunks[number >> JOURNAL_CHUNK_SHIFT][number & ((1 << JOURNAL_CHUNK_SHIFT) - 1)]
 
 # Fills in a record of a chunk that the caller owns. A whole one that was there is void in between.
-cdef void record_write(journal_t *journal, record_t *there, const record_t *record) noexcept nogil
+cdef void record_write(journal_t *journal, journal_entry_t *there, const journal_entry_t *record) noexcept nogil
 
 cdef class Journal:
     cdef journal_t journal
     cdef int need_open(self) except -1
-    cdef object append(self, const record_t *record)
+    cdef object append(self, const journal_entry_t *record)
     cdef list select(self, int kind)

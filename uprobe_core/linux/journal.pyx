@@ -76,7 +76,7 @@ cdef int journal_open(journal_t *journal, int fd, bint fresh, uint32_t pid, uint
     memset(journal, 0, sizeof(journal_t))
     journal.fd = fd
     journal.log_chunk = RECORD_UNNUMBERED
-    journal.chunks = <record_t **>calloc(JOURNAL_CHUNK_MAX, sizeof(record_t *))
+    journal.chunks = <journal_entry_t **>calloc(JOURNAL_CHUNK_MAX, sizeof(journal_entry_t *))
     if journal.chunks == NULL:
         return -ENOMEM
     status = head_make(journal, pid, start_time) if fresh else head_find(journal)
@@ -132,14 +132,14 @@ cdef int journal_reserve(journal_t *journal, uint32_t count) noexcept nogil:
     return log_grow(journal)
 
 
-cdef void record_write(journal_t *journal, record_t *there, const record_t *record) noexcept nogil:
+cdef void record_write(journal_t *journal, journal_entry_t *there, const journal_entry_t *record) noexcept nogil:
     record_publish(there, RECORD_NONE)
-    memcpy(<uint8_t *>there + 1, <const uint8_t *>record + 1, sizeof(record_t) - 1)
+    memcpy(<uint8_t *>there + 1, <const uint8_t *>record + 1, sizeof(journal_entry_t) - 1)
     there.generation = journal.head.generation
     record_publish(there, record.kind)
 
 
-cdef int journal_append(journal_t *journal, const record_t *record, uint32_t *number) noexcept nogil:
+cdef int journal_append(journal_t *journal, const journal_entry_t *record, uint32_t *number) noexcept nogil:
     cdef int status
     if journal.free_count:
         journal.free_count -= 1
@@ -270,7 +270,7 @@ cdef class Journal:
         if status < 0:
             raise OSError(-status, f"journal: {os.strerror(-status)}")
 
-    cdef object append(self, const record_t *record):
+    cdef object append(self, const journal_entry_t *record):
         cdef uint32_t number
         self.need_open()
         cdef int status = journal_append(&self.journal, record, &number)
@@ -280,10 +280,10 @@ cdef class Journal:
 
     def append_patch(self, uint64_t vaddr, bytes original, bytes patched, uint64_t place_vaddr=0, int flags=0):
         """Before `patched` replaces `original` at vaddr (1 to 16 bytes). The record's number, for drop()."""
-        cdef record_t record
+        cdef journal_entry_t record
         if not 1 <= len(patched) <= JOURNAL_PATCH_MAX or not len(patched) <= len(original) <= JOURNAL_PATCH_MAX:
             raise ValueError(f"journal: a patch of {len(patched)} over {len(original)} bytes")
-        memset(&record, 0, sizeof(record_t))
+        memset(&record, 0, sizeof(journal_entry_t))
         record.kind = RECORD_PATCH
         record.flags = <uint8_t>flags
         record.length = <uint8_t>len(patched)
@@ -297,8 +297,8 @@ cdef class Journal:
     def append_area(self, uint64_t vaddr, uint64_t size, int kind, bint sealed):
         """A mapping of ours (enum area_kind): before it is made where its address is known, else right after. The
         record's number, for drop()."""
-        cdef record_t record
-        memset(&record, 0, sizeof(record_t))
+        cdef journal_entry_t record
+        memset(&record, 0, sizeof(journal_entry_t))
         record.kind = RECORD_AREA
         record.flags = RECORD_SEALED if sealed else 0
         record.plan = <uint8_t>kind
@@ -308,10 +308,10 @@ cdef class Journal:
 
     def append_signal(self, bytes action):
         """Before the disposition of SIGTRAP is changed: the 32 bytes of the kernel's struct sigaction as it was."""
-        cdef record_t record
+        cdef journal_entry_t record
         if len(action) != 32:
             raise ValueError(f"journal: a disposition of {len(action)} bytes")
-        memset(&record, 0, sizeof(record_t))
+        memset(&record, 0, sizeof(journal_entry_t))
         record.kind = RECORD_SIGNAL
         memcpy(record.original, <const char *>action, 16)
         memcpy(record.patched, <const char *>action + 16, 16)
@@ -325,7 +325,7 @@ cdef class Journal:
     cdef list select(self, int kind):
         """The numbers of all records of a kind that are not void."""
         cdef uint32_t chunk, index
-        cdef record_t *record
+        cdef journal_entry_t *record
         self.need_open()
         found = []
         for chunk in range(self.journal.head.chunks):
@@ -337,7 +337,7 @@ cdef class Journal:
 
     def patches(self):
         """(vaddr, original, patched, place_vaddr, flags, plan byte, operand bits) of each patch."""
-        cdef record_t *record
+        cdef journal_entry_t *record
         found = []
         for number in self.select(RECORD_PATCH):
             record = journal_record(&self.journal, number)
@@ -350,7 +350,7 @@ cdef class Journal:
 
     def areas(self):
         """(vaddr, bytes, enum area_kind, whether it is sealed) of each mapping."""
-        cdef record_t *record
+        cdef journal_entry_t *record
         found = []
         for number in self.select(RECORD_AREA):
             record = journal_record(&self.journal, number)
@@ -359,7 +359,7 @@ cdef class Journal:
 
     def signals(self):
         """The disposition of SIGTRAP that was there before ours, 32 bytes, or None."""
-        cdef record_t *record
+        cdef journal_entry_t *record
         for number in self.select(RECORD_SIGNAL):
             record = journal_record(&self.journal, number)
             return (PyBytes_FromStringAndSize(<char *>record.original, 16)
@@ -369,10 +369,10 @@ cdef class Journal:
 
 def fill(Journal journal, uint32_t count):
     """Take chunks for `count` patches and fill all of them in native code; for benchmarks."""
-    cdef record_t record
+    cdef journal_entry_t record
     cdef uint32_t chunk, i
     cdef int status = 0
-    memset(&record, 0, sizeof(record_t))
+    memset(&record, 0, sizeof(journal_entry_t))
     record.kind = RECORD_PATCH
     record.length = record.insn_length = 1
     with nogil:

@@ -5,10 +5,12 @@ from libc.stdint cimport int64_t, uint64_t
 from posix.types cimport pid_t
 
 from uprobe_core.abi cimport regs_t
+from uprobe_core.linux.memory cimport memory_write
 from uprobe_core.linux.ptrace cimport (
     PTRACE_EVENT_STOP, regs_get, regs_set, sigmask_get, sigmask_set, syscall, task_cont, task_interrupt,
     task_to_syscall,
 )
+from uprobe_core.linux.sigframe cimport SIGFRAME_MAX, sigframe_make
 from uprobe_core.linux.wait cimport (
     SIGTRAP, stop_event, stop_is_end, stop_signal, stop_t, stop_wait_task,
 )
@@ -19,6 +21,8 @@ cdef extern from "<sys/syscall.h>" nogil:
 # PTRACE_O_TRACESYSGOOD marks the stops at a system call's entry and exit.
 cdef enum:
     SYSCALL_STOP = 0x80
+    RED_ZONE = 128
+    FRAME_ALIGN = 64
 
 
 cdef int remote_wait(remote_t *remote, int resume_status, bint *at_syscall) noexcept nogil:
@@ -50,21 +54,34 @@ cdef int remote_to_syscall(remote_t *remote) noexcept nogil:
     return 0
 
 
-cdef int remote_begin(remote_t *remote, pid_t pid, pid_t tid, uint64_t gadget_vaddr) noexcept nogil:
-    cdef uint64_t everything = ~<uint64_t>0
+cdef int frame_put(remote_t *remote, int mem_fd) noexcept nogil:
+    """Writes down in the target how the task goes on, should nobody else care for it."""
+    cdef uint64_t vaddr = remote.gadget.frame_vaddr
+    cdef long size
+    if vaddr == 0:
+        vaddr = (remote.saved.rsp - RED_ZONE - SIGFRAME_MAX) & ~<uint64_t>(FRAME_ALIGN - 1)
+        remote.rsp = vaddr
+    size = sigframe_make(remote.tid, &remote.saved, remote.mask, vaddr, remote.gadget.restorer_vaddr, remote.frame)
+    return <int>size if size < 0 else memory_write(mem_fd, vaddr, remote.frame, size)
+
+
+cdef int remote_begin(remote_t *remote, int mem_fd, pid_t tid, const gadget_t *gadget) noexcept nogil:
     cdef long status
     remote.tid = tid
-    remote.gadget_vaddr = gadget_vaddr
+    remote.gadget = gadget[0]
     remote.deferred_stop = 0
+    remote.blocked = False
     status = regs_get(tid, &remote.saved)
     if status == 0:
         status = sigmask_get(tid, &remote.mask)
-    if status == 0:
-        status = sigmask_set(tid, &everything)
+    remote.rsp = remote.saved.rsp
+    if status == 0 and (gadget.frame_vaddr or gadget.restorer_vaddr):
+        status = frame_put(remote, mem_fd)
     return <int>status
 
 
 cdef int remote_syscall(remote_t *remote, long number, const uint64_t *arguments, int64_t *result) noexcept nogil:
+    cdef uint64_t everything = ~<uint64_t>0
     cdef regs_t regs = remote.saved
     cdef int status
     # orig_rax >= 0 would make the kernel take the old call for a restart and move rip back by 2.
@@ -76,8 +93,12 @@ cdef int remote_syscall(remote_t *remote, long number, const uint64_t *arguments
     regs.r10 = arguments[3]
     regs.r8 = arguments[4]
     regs.r9 = arguments[5]
-    regs.rip = remote.gadget_vaddr
+    regs.rip = remote.gadget.vaddr
+    regs.rsp = remote.rsp
     status = <int>regs_set(remote.tid, &regs)
+    if status == 0 and not remote.blocked:
+        status = <int>sigmask_set(remote.tid, &everything)
+        remote.blocked = status == 0
     if status == 0:
         status = remote_to_syscall(remote)
     if status == 0:
@@ -92,7 +113,9 @@ cdef int remote_syscall(remote_t *remote, long number, const uint64_t *arguments
 cdef int remote_end(remote_t *remote, pid_t pid) noexcept nogil:
     cdef stop_t stop
     cdef int status
-    if regs_set(remote.tid, &remote.saved) < 0 or sigmask_set(remote.tid, &remote.mask) < 0:
+    if remote.blocked and sigmask_set(remote.tid, &remote.mask) < 0:
+        return -ESRCH
+    if regs_set(remote.tid, &remote.saved) < 0:
         return -ESRCH
     # The kernel turns an interrupted call's -ERESTART* into a restart on its way through signal handling, which a
     # syscall-exit-stop does not pass; an interruption makes it pass there.

@@ -37,6 +37,9 @@ cdef int twin_start(twin_t *twin, bint apart, twin_function_t orphaned, void *ar
 # Runs function(argument) in the tracer and returns its result; -ESRCH: somebody killed the twin.
 cdef int twin_call(twin_t *twin, twin_function_t function, void *argument) noexcept nogil
 
+# Whether somebody has killed the twin: then nobody traces any more.
+cdef bint twin_is_lost(const twin_t *twin) noexcept nogil
+
 # Ends the twin and removes the bell.
 cdef void twin_stop(twin_t *twin) noexcept nogil
 

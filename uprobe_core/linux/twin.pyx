@@ -164,3 +164,7 @@ cdef void twin_stop(twin_t *twin) noexcept nogil:
 
 cdef bint twin_host_is_gone(const twin_t *twin) noexcept nogil:
     return word_load(&twin.host_is_gone)
+
+
+cdef bint twin_is_lost(const twin_t *twin) noexcept nogil:
+    return twin.pid != 0 and word_load(&twin.word) == TWIN_ENDED

@@ -2,17 +2,36 @@
 
 from libc.errno cimport ENOMEM
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport malloc
+from libc.stdlib cimport calloc, malloc
 from libc.string cimport memcpy
 
 from uprobe_core.linux.memory cimport memory_read_some, memory_write
 from uprobe_core.patch.arenas cimport arena_add, arena_t
+from uprobe_core.patch.traps cimport trap_entry_t, traps_t
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_LIVE, site_add, site_at, site_t, sites_index
 
 cdef enum:
     BREAKPOINT = 0xcc
     PAGE = 4096
     NOWHERE_BIT = 47  # set in an address that no process has
+
+
+cdef int traps_copy(traps_t *traps, const traps_t *other) noexcept nogil:
+    """The handler of SIGTRAP was copied, and so is what is known of it."""
+    cdef size_t bytes = other.size * sizeof(trap_entry_t)
+    cdef size_t pages = (bytes + PAGE - 1) // PAGE
+    traps[0] = other[0]
+    traps.table = NULL
+    traps.dirty = NULL
+    if other.table == NULL:
+        return 0
+    traps.table = <trap_entry_t *>malloc(bytes)
+    traps.dirty = <uint8_t *>calloc(pages, 1)
+    if traps.table == NULL or traps.dirty == NULL:
+        return -ENOMEM
+    memcpy(traps.table, other.table, bytes)
+    memcpy(traps.dirty, other.dirty, pages)
+    return 0
 
 
 cdef int text_copy(text_t *text, const text_t *other) noexcept nogil:
@@ -33,6 +52,8 @@ cdef int text_copy(text_t *text, const text_t *other) noexcept nogil:
         site = site_at(&text.sites, number)
         site[0] = site_at(&other.sites, i)[0]
         site.hits = 0
+    if other.traps.page_vaddr and traps_copy(&text.traps, &other.traps) < 0:
+        return -ENOMEM
     if other.orphan_count:
         text.orphans = <uint32_t *>malloc(other.orphan_count * sizeof(uint32_t))
         if text.orphans == NULL:

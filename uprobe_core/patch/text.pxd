@@ -6,14 +6,20 @@ target happens here; when slots run out the caller makes an arena and asks again
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from uprobe_core.linux.journal cimport journal_t
 from uprobe_core.patch.arenas cimport arenas_t
 from uprobe_core.patch.sites cimport sites_t
+from uprobe_core.patch.traps cimport traps_t
 
 ctypedef struct text_t:
     int mem_fd               # /proc/PID/mem, read and write
     uint32_t decode_options  # of the target's mode and processor
     sites_t sites
     arenas_t arenas
+    traps_t traps            # where threads go that hit a site when no tracer is there any more
+    journal_t *journal       # NULL: nothing is written down
+    uint32_t *record_chunks  # of the journal: record i of chunk n is of site n * CHUNK_SITES + i
+    uint32_t record_chunk_count
     uint32_t *orphans      # taken slots that no site has any more; free once no task stands in one
     uint32_t orphan_count, orphan_room
 

@@ -2,31 +2,33 @@
 
 from libc.errno cimport ENOMEM, EPROTO
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp, memcpy
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp, memcpy, memset
 
 from uprobe_core.abi cimport (
     FIX_SCRATCH, FIX_SEGMENT, INSN_MAX, MODE_STEP, MODE_TRAP, PLACE_ANY, PLACE_BELOW, PLACE_NEAR, PLACE_NONE, PLAN_ONE_STOP,
     REFUSAL_CHANGED, REFUSAL_NONE, REFUSAL_NOT_EXECUTABLE, REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE, RIP_AUTO, RIP_SCRATCH,
-    RIP_SEGMENT, SLOT_SIZE, WAY_BOOST, insn_t, plan_t,
+    RIP_SEGMENT, SLOT_SIZE, WAY_BOOST, WAY_SKIP, insn_t, plan_t,
 )
+from uprobe_core.linux.journal cimport RECORD_PATCH, RECORD_STEP, journal_chunk_take, journal_entry_t, record_write
 from uprobe_core.linux.memory cimport memory_read_some, memory_write
 from uprobe_core.patch.arenas cimport (
     arena_slot_put, arena_slot_take, arenas_drop, arenas_make, slot_at, slot_vaddr,
 )
 from uprobe_core.patch.sites cimport (
-    SITE_ARMED, SITE_LIVE, SITE_NONE, SITE_STEP, SLOT_NONE, site_add, site_at, site_find, site_t, sites_drop, sites_make,
+    CHUNK_COUNT, CHUNK_SHIFT, CHUNK_SITES, SITE_ARMED, SITE_LIVE, SITE_NONE, SITE_STEP, SLOT_NONE, site_add, site_at, site_find, site_t, sites_drop, sites_make,
 )
+from uprobe_core.patch.traps cimport traps_drop, traps_flush, traps_get, traps_set
 from uprobe_core.status cimport (
     STATUS_CHANGED, STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED, STATUS_TRUNCATED,
 )
 from uprobe_core.x86.decode cimport insn_decode
-from uprobe_core.x86.emulate cimport plan_sets_ip
 from uprobe_core.x86.relocate cimport REACH_NEAR, REACH_NONE, plan_make, plan_place
 
 cdef enum:
     PAGE = 4096
     BREAKPOINT = 0xcc
+    OPCODE_INT = 0xcd
     WRITE_BYTES = 4096    # slots are written in runs
 
 # A near slot must reach, and be reached from, everything with a rel32: ±2 GiB less room for both ends.
@@ -56,6 +58,8 @@ cdef int text_make(text_t *text, int mem_fd, uint32_t decode_options) noexcept n
 
 cdef void text_drop(text_t *text) noexcept nogil:
     free(text.orphans)
+    free(text.record_chunks)
+    traps_drop(&text.traps)
     sites_drop(&text.sites)
     arenas_drop(&text.arenas)
 
@@ -89,6 +93,15 @@ cdef int run_append(const text_t *text, run_t *run, uint64_t vaddr, const uint8_
     return status
 
 
+cdef inline bint plan_wants_slot(const plan_t *plan) noexcept nogil:
+    """Though the tracer could do without: emulation may find its memory unmapped, and then the slot's copy faults as the
+    original would; and the tracer may be killed. Where only ip changes, to the next instruction, there is no more to do
+    for the handler of traps either, unless what it finds before the new ip looks like a trap of the target's own."""
+    if plan.kind != (PLAN_ONE_STOP | WAY_SKIP):
+        return True
+    return plan.length > 1 and (plan.original[plan.length - 1] == BREAKPOINT or plan.original[plan.length - 2] == OPCODE_INT)
+
+
 cdef int insertion_plan(text_t *text, insertion_t *wish, int mode, int strategy, int near, const image_t *image,
                         window_t *window, plan_t *plan) noexcept nogil:
     """Decodes what is there and plans it; the bytes believed are the file's, and memory must agree with them."""
@@ -113,8 +126,7 @@ cdef int insertion_plan(text_t *text, insertion_t *wish, int mode, int strategy,
         return STATUS_REFUSED
     status = plan_make(&insn, code, wish.vaddr, mode, strategy, near, plan)
     wish.refusal = plan.refusal
-    if plan.place == PLACE_NONE and not plan_sets_ip(plan.kind) and near != REACH_NONE:
-        # Emulation may find its memory unmapped; then the slot's copy faults as the original would.
+    if plan.place == PLACE_NONE and plan_wants_slot(plan) and near != REACH_NONE:
         plan.place = PLACE_ANY
     return status
 
@@ -146,6 +158,13 @@ cdef int slot_orphan(text_t *text, uint32_t slot) noexcept nogil:
     return 0
 
 
+cdef int site_orphan(text_t *text, const site_t *site) noexcept nogil:
+    """All slots of a site that gets others."""
+    cdef uint32_t refuge = slot_at(&text.arenas, traps_get(&text.traps, site.vaddr))
+    cdef int status = slot_orphan(text, site.slot)
+    return slot_orphan(text, refuge) if status == 0 and refuge != SLOT_NONE and refuge != site.slot else status
+
+
 cdef bint slot_is_used(const text_t *text, uint32_t slot, const uint64_t *ips, size_t count) noexcept nogil:
     cdef size_t i
     for i in range(count):
@@ -154,12 +173,28 @@ cdef bint slot_is_used(const text_t *text, uint32_t slot, const uint64_t *ips, s
     return False
 
 
+cdef uint32_t refuge_put(text_t *text, const site_t *site) noexcept nogil:
+    """The site was removed, and no thread is in its slots: a trap that is still under way finds the instruction itself.
+    How many slots were freed beside the site's own."""
+    cdef uint32_t slot = slot_at(&text.arenas, traps_get(&text.traps, site.vaddr))
+    if text.traps.page_vaddr == 0:
+        return 0
+    traps_set(&text.traps, site.vaddr, site.vaddr)
+    if slot == SLOT_NONE or slot == site.slot:
+        return 0
+    arena_slot_put(&text.arenas, slot)
+    return 1
+
+
 cdef uint32_t text_reclaim(text_t *text, const uint64_t *ips, size_t count) noexcept nogil:
     cdef site_t *site
     cdef uint32_t number, kept = 0, freed = 0
     for number in range(text.sites.count):
         site = site_at(&text.sites, number)
-        if site.slot != SLOT_NONE and not site.state & SITE_LIVE and not slot_is_used(text, site.slot, ips, count):
+        if site.state & SITE_LIVE:
+            continue
+        if site.slot != SLOT_NONE and not slot_is_used(text, site.slot, ips, count):
+            freed += refuge_put(text, site)
             arena_slot_put(&text.arenas, site.slot)
             site.slot = SLOT_NONE
             freed += 1
@@ -171,6 +206,7 @@ cdef uint32_t text_reclaim(text_t *text, const uint64_t *ips, size_t count) noex
             arena_slot_put(&text.arenas, text.orphans[number])
             freed += 1
     text.orphan_count = kept
+    traps_flush(&text.traps, text.mem_fd)
     return freed
 
 
@@ -191,6 +227,85 @@ cdef inline bint site_plans_so(const site_t *site, const plan_t *plan) noexcept 
             and memcmp(site.original, plan.original, plan.length) == 0)
 
 
+cdef int records_reserve(text_t *text, size_t count) noexcept nogil:
+    """Space in the journal for all sites that there are and `count` more."""
+    cdef uint64_t sites = text.sites.count + count
+    cdef uint32_t chunk
+    cdef int status
+    if text.journal == NULL:
+        return 0
+    if text.record_chunks == NULL:
+        text.record_chunks = <uint32_t *>calloc(CHUNK_COUNT, sizeof(uint32_t))
+        if text.record_chunks == NULL:
+            return -ENOMEM
+    while <uint64_t>text.record_chunk_count * CHUNK_SITES < sites:
+        status = journal_chunk_take(text.journal, &chunk)
+        if status < 0:
+            return status
+        text.record_chunks[text.record_chunk_count] = chunk
+        text.record_chunk_count += 1
+    return 0
+
+
+cdef void site_record(text_t *text, uint32_t number) noexcept nogil:
+    """Writes down what a patch of the site would change. It may be armed from now on."""
+    cdef site_t *site = site_at(&text.sites, number)
+    cdef journal_entry_t record
+    if text.journal == NULL:
+        return
+    memset(&record, 0, sizeof(journal_entry_t))
+    record.kind = RECORD_PATCH
+    record.flags = RECORD_STEP if site.state & SITE_STEP else 0
+    record.length = 1
+    record.plan = <uint8_t>site.plan
+    record.operand = site.operand
+    record.insn_length = site.length
+    record.vaddr = site.vaddr
+    record.place_vaddr = 0 if site.slot == SLOT_NONE else slot_vaddr(&text.arenas, site.slot)
+    memcpy(record.original, site.original, site.length)
+    record.patched[0] = BREAKPOINT
+    record_write(text.journal, &text.journal.chunks[text.record_chunks[number >> CHUNK_SHIFT]][number & (CHUNK_SITES - 1)],
+                 &record)
+
+
+cdef int refuge_slot(text_t *text, const site_t *site, run_t *run, uint64_t *go_vaddr) noexcept nogil:
+    """A slot of its own for a stepped site, whose slot leads nowhere: one with a jump back."""
+    cdef insn_t insn
+    cdef plan_t plan
+    cdef uint32_t slot
+    if (insn_decode(site.original, site.length, site.vaddr, text.decode_options, &insn)
+            or plan_make(&insn, site.original, site.vaddr, MODE_TRAP, RIP_AUTO, REACH_NEAR, &plan)):
+        return STATUS_OK
+    if plan.place == PLACE_NONE:
+        plan.place = PLACE_ANY
+    slot = plan_slot_take(text, &plan, site.vaddr)
+    if slot == SLOT_NONE:
+        return STATUS_NO_ROOM
+    if plan_place(&plan, site.vaddr, slot_vaddr(&text.arenas, slot)):
+        arena_slot_put(&text.arenas, slot)
+        return STATUS_OK
+    go_vaddr[0] = slot_vaddr(&text.arenas, slot)
+    return run_append(text, run, go_vaddr[0], plan.slot)
+
+
+cdef int refuge_make(text_t *text, const site_t *site, const plan_t *plan, run_t *run) noexcept nogil:
+    """Where a thread goes that hits the site when there is no tracer."""
+    cdef uint64_t go_vaddr = 0
+    cdef int status = STATUS_OK
+    if text.traps.page_vaddr == 0:
+        return STATUS_OK
+    if site.state & SITE_STEP:
+        status = refuge_slot(text, site, run, &go_vaddr)
+        # Room for the first slot, but none for the second: it is a mode that is not promised to survive.
+        status = min(status, 0)
+    elif site.slot != SLOT_NONE:
+        go_vaddr = slot_vaddr(&text.arenas, site.slot)
+    elif plan.kind == (PLAN_ONE_STOP | WAY_SKIP):
+        go_vaddr = site.vaddr + site.length
+    traps_set(&text.traps, site.vaddr, go_vaddr)
+    return status
+
+
 cdef int insertion_make(text_t *text, insertion_t *wish, int mode, int strategy, int near, const image_t *image,
                         window_t *window, run_t *run) noexcept nogil:
     cdef plan_t plan
@@ -208,10 +323,11 @@ cdef int insertion_make(text_t *text, insertion_t *wish, int mode, int strategy,
         # Removed before: a thread may still be in its slot, whose bytes depend on the plan and must stay as they are.
         if site_plans_so(site_at(&text.sites, number), &plan):
             site_fill(site_at(&text.sites, number), &plan, site_at(&text.sites, number).slot)
+            site_record(text, number)
             wish.site = number
             wish.fresh = 1
             return STATUS_OK
-        status = slot_orphan(text, site_at(&text.sites, number).slot)
+        status = site_orphan(text, site_at(&text.sites, number))
         if status < 0:
             return status
         site_at(&text.sites, number).slot = SLOT_NONE
@@ -234,9 +350,10 @@ cdef int insertion_make(text_t *text, insertion_t *wish, int mode, int strategy,
             arena_slot_put(&text.arenas, slot)
         return status
     site_fill(site_at(&text.sites, number), &plan, slot)
+    site_record(text, number)
     wish.site = number
     wish.fresh = 1
-    return STATUS_OK
+    return refuge_make(text, site_at(&text.sites, number), &plan, run)
 
 
 cdef void needs_add(slot_needs_t *needs, const insertion_t *wish) noexcept nogil:
@@ -256,13 +373,17 @@ cdef int text_insert(text_t *text, insertion_t *insertions, size_t count, int mo
     cdef window_t window
     cdef run_t run
     cdef size_t i
+    cdef int status = records_reserve(text, count)
     window.size = 0
     window.vaddr = 0
     run.size = 0
+    if status < 0:
+        return status
     for i in range(count):
         insertions[i].refusal = REFUSAL_NONE
         insertions[i].status = insertion_make(text, &insertions[i], mode, strategy, near, image, &window, &run)
-    return run_flush(text, &run)
+    status = run_flush(text, &run)
+    return status if status < 0 else traps_flush(&text.traps, text.mem_fd)
 
 
 cdef int patch_write(text_t *text, const uint32_t *sites, size_t count, bint arm, size_t *done) noexcept nogil:

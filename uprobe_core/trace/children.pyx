@@ -21,6 +21,7 @@ from uprobe_core.patch.sites cimport SLOT_NONE, site_at, site_t
 from uprobe_core.trace.budget cimport budget_inherit
 from uprobe_core.trace.engine cimport CHILDREN_FOLLOW, LOOP_CHILD, LOOP_NONE
 from uprobe_core.trace.family cimport family_find, family_join, family_member
+from uprobe_core.trace.guard cimport guard_forsake
 from uprobe_core.trace.tasks cimport TASK_FOREIGN, task_add, task_find, task_remove, task_t
 
 cdef extern from "<sys/syscall.h>" nogil:
@@ -92,6 +93,7 @@ cdef int child_clean(engine_t *engine, pid_t tid) noexcept nogil:
         return mem_fd
     slot_forsake(engine, tid)
     text_match(&engine.text, mem_fd, False)
+    guard_forsake(engine, tid, mem_fd)
     slots_blank(engine, mem_fd)
     close(mem_fd)
     return <int>task_detach(tid, 0)

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from posix.types cimport pid_t
 
 from uprobe_core.abi cimport regs_t
+from uprobe_core.linux.remote_call cimport gadget_t
 from uprobe_core.linux.twin cimport twin_t
 from uprobe_core.patch.text cimport text_t
 from uprobe_core.trace.taps cimport taps_t
@@ -69,11 +70,20 @@ cdef struct engine_t:
     int children            # enum children_policy
     pid_t pid
     bint ended
+    bint adopted          # what is in the target was put there by a tracer that is dead
+    bint unclean          # the last leave had to let something of ours stay: a thread stood in it
     int exit_code
     int exit_signal
     text_t text
     tasks_t tasks
+    char *journal_path    # removed when all is taken back; NULL: there is none
+    gadget_t gadget       # for system calls, which heals; vaddr 0: there is none yet
     uint64_t unmap_gadget # a `syscall` in the target outside all arenas, for unmapping them at the end; 0: none known
+    # for calls before there is that gadget: code of the target's own that makes rt_sigreturn (0: none known), and where its
+    # stacks are, start and end of each
+    uint64_t restorer_vaddr
+    uint64_t *stacks
+    size_t stack_count
     # the hit being served, or waiting for its callback
     pid_t hit_tid
     uint32_t hit_site

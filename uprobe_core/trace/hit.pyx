@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 from posix.types cimport pid_t
 
-from uprobe_core.abi cimport FIX_IP, FIX_SCRATCH, FIX_SEGMENT, PLAN_ONE_STOP, WAY_IN_PLACE, regs_t
+from uprobe_core.abi cimport EFLAGS_RF, FIX_IP, FIX_SCRATCH, FIX_SEGMENT, PLAN_ONE_STOP, WAY_IN_PLACE, regs_t
 from uprobe_core.linux.memory cimport memory_load, memory_store
 from uprobe_core.linux.ptrace cimport (
     WORD_GS_BASE, ip_get, ip_set, regs_change, regs_get, regs_set, task_cont, task_step, word_get, word_set,
@@ -36,6 +36,14 @@ cdef void place_fill(const engine_t *engine, site_t *site, place_t *place) noexc
     place.length = site.length
     place.operand = site.operand
     place.original = site.original
+
+
+cdef inline long regs_send(pid_t tid, regs_t *regs) noexcept nogil:
+    """Sets the registers with which a task goes on from its trap. RF says to the handler of traps (patch/trap_page.h)
+    that they are whole, should we die before the task is resumed. Nothing else can tell: neither pushf nor any other
+    instruction reads RF, and the next one clears it (SDM vol. 3, 17.3.1.1)."""
+    regs.eflags |= EFLAGS_RF
+    return regs_set(tid, regs)
 
 
 cdef inline int access_make(pid_t tid, access_t *access) noexcept nogil:
@@ -77,17 +85,15 @@ cdef int hit_emulate(task_t *task, const place_t *place, regs_t *regs) noexcept 
         status = access_make(task.tid, &access)
         if status < 0:
             break
-    if status == 0 and outcome == FIXUP_IP:
-        return <int>ip_set(task.tid, regs.rip)
     if status == 0 and outcome == FIXUP_DONE and access.size:
         status = access_make(task.tid, &access)
     if (status < 0 or outcome == FIXUP_FAULTS) and place.slot_ip:
         before.rip = place.slot_ip
-        return <int>regs_set(task.tid, &before)
+        return <int>regs_send(task.tid, &before)
     if status < 0:
         regs_set(task.tid, &before)
         return LOOP_IN_PLACE
-    return <int>regs_set(task.tid, regs)
+    return <int>regs_send(task.tid, regs)
 
 
 cdef inline unsigned int lent_word(const place_t *place) noexcept nogil:
@@ -142,12 +148,15 @@ cdef int hit_resume(engine_t *engine, task_t *task, site_t *site, regs_t *regs) 
         task.taken_back = 0
     if regs != NULL and regs.rip != site.vaddr:
         # The callback sent the thread elsewhere.
+        regs.eflags |= EFLAGS_RF
         status = regs_change(task.tid, regs)
     elif plan_sets_ip(site.plan):
+        # A slot's address is known to the handler of traps as ours; what it finds before any other might be a trap.
+        place.ip = place.slot_ip if place.slot_ip else emulate_ip(&place)
         if regs == NULL:
-            status = ip_set(task.tid, emulate_ip(&place))
+            status = ip_set(task.tid, place.ip)
         else:
-            regs.rip = emulate_ip(&place)
+            regs.rip = place.ip
             status = regs_change(task.tid, regs)
     elif site.plan == (PLAN_ONE_STOP | WAY_IN_PLACE):
         status = 0 if regs == NULL else regs_change(task.tid, regs)

@@ -1,14 +1,16 @@
 """The tracer's orders: see orders.pxd."""
 
 from uprobe_core.linux.memory cimport memory_write
-from uprobe_core.linux.remote_call cimport remote_begin, remote_end, remote_syscall, remote_t
+from uprobe_core.linux.remote_call cimport gadget_t, remote_begin, remote_end, remote_syscall, remote_t
 from uprobe_core.patch.copies cimport text_forget
 from uprobe_core.patch.sites cimport site_at
 from uprobe_core.patch.text cimport text_arm, text_disarm, text_insert, text_rewrite
+from uprobe_core.patch.traps cimport traps_add_area
 from uprobe_core.trace.budget cimport budget_pay
 from uprobe_core.trace.children cimport child_adopt
 from uprobe_core.trace.engine cimport LOOP_BELL, LOOP_IN_PLACE, family_t
 from uprobe_core.trace.family cimport family_leave
+from uprobe_core.trace.guard cimport gadget_choose
 from uprobe_core.trace.hit cimport hit_resume
 from uprobe_core.trace.in_place cimport step_in_place
 from uprobe_core.trace.loop cimport loop_run
@@ -74,17 +76,24 @@ cdef int order_call(void *argument) noexcept nogil:
     cdef order_t *order = <order_t *>argument
     cdef engine_t *engine = order.engine
     cdef remote_t remote
+    cdef gadget_t gadget
     cdef int status, ended
     status = task_halt(engine, order.tid, order.deadline_ms)
     if status < 0:
         return status
-    status = remote_begin(&remote, engine.pid, order.tid, order.vaddr)
+    gadget_choose(engine, order.tid, order.vaddr, &gadget)
+    status = remote_begin(&remote, engine.text.mem_fd, order.tid, &gadget)
     if status == 0:
         status = remote_syscall(&remote, order.number, order.arguments, &order.result)
         ended = remote_end(&remote, engine.pid)
         status = min(status, ended)
     ended = task_release(engine, order.tid)
     return min(status, ended)
+
+
+cdef int order_guard_area(void *argument) noexcept nogil:
+    cdef order_t *order = <order_t *>argument
+    return traps_add_area(&order.engine.text.traps, order.engine.text.mem_fd, order.vaddr, order.vaddr + order.count)
 
 
 cdef int order_reclaim(void *argument) noexcept nogil:

@@ -12,6 +12,8 @@ cdef class Tracer:
     cdef readonly Tracer root
     cdef order_t order
     cdef bint started
+    cdef bint was_lost
+    cdef object journal  # kept alive as long as the engine writes to it
 
     cdef order_t *blank(self) noexcept
 
@@ -22,6 +24,8 @@ cdef class Tracer:
     # had none before.
     cdef Py_ssize_t insert_batch(self, const uint64_t[::1] vaddrs, uint32_t[::1] numbers, uint32_t[::1] waiting,
                                  Py_ssize_t first, Py_ssize_t without, list refused, slot_needs_t *needs) except -1
+    # The same with an argument of the caller's own.
+    cdef int call_with(self, int (*function)(void *) noexcept nogil, void *argument) except? -1
 
     cdef object patch(self, const uint32_t[::1] sites, bint arm)
     cdef uint64_t arena_size(self, uint64_t vaddr)

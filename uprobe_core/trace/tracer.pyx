@@ -17,19 +17,22 @@ from posix.types cimport pid_t
 from uprobe_core.abi cimport SLOT_SIZE, regs_t
 from uprobe_core.linux.doorbell cimport bell_ring
 from uprobe_core.linux.memory cimport memory_read, memory_read_some
-from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
+from uprobe_core.linux.remote_call cimport gadget_t
+from uprobe_core.linux.twin cimport twin_call, twin_is_lost, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
 from uprobe_core.patch.copies cimport text_copy
 from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes, sites_reserve
 from uprobe_core.patch.text cimport insertion_t, needs_add, needs_clear, slot_needs_t, text_drop, text_make
 from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
+from uprobe_core.patch.traps cimport traps_drop
 from uprobe_core.trace.budget cimport budget_set
 from uprobe_core.trace.engine cimport (
     CHILDREN_CLEAN, CHILDREN_FOLLOW, LOOP_AREA, LOOP_BELL, LOOP_CHILD, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, engine_t, family_t,
 )
-from uprobe_core.trace.family cimport family_join
+from uprobe_core.trace.family cimport family_join, family_leave
 from uprobe_core.trace.orders cimport (
-    family_orphaned, order_adopt, order_arm, order_call, order_disarm, order_forget, order_go, order_insert, order_leave,
+    family_orphaned, order_adopt, order_arm, order_call, order_disarm, order_forget, order_go, order_guard_area,
+    order_insert, order_leave,
     order_reclaim, order_resume, order_rewrite, order_run, order_run_to, order_seize, order_set_off, order_stop, order_t,
     order_write,
 )
@@ -80,6 +83,8 @@ cdef class Tracer:
         taps_drop(&self.engine.taps)
         tasks_drop(&self.engine.tasks)
         text_drop(&self.engine.text)
+        free(self.engine.stacks)
+        free(self.engine.journal_path)
         if self.engine.text.mem_fd >= 0:
             os.close(self.engine.text.mem_fd)
 
@@ -89,9 +94,14 @@ cdef class Tracer:
         return &self.order
 
     cdef int call(self, int (*function)(void *) noexcept nogil) except? -1:
+        return self.call_with(function, &self.order)
+
+    cdef int call_with(self, int (*function)(void *) noexcept nogil, void *argument) except? -1:
         cdef int status
         with nogil:
-            status = twin_call(&self.engine.family.twin, function, &self.order)
+            status = twin_call(&self.engine.family.twin, function, argument)
+            if status < 0:
+                self.root.was_lost = twin_is_lost(&self.engine.family.twin)
         if status < 0:
             raise OSError(-status, f"pid {self.engine.pid}: {os.strerror(-status)}")
         return status
@@ -154,6 +164,8 @@ cdef class Tracer:
         child.engine.children = self.engine.children
         child.engine.parent = &self.engine
         child.engine.text.decode_options = self.engine.text.decode_options
+        child.engine.gadget = self.engine.gadget
+        child.engine.restorer_vaddr = self.engine.restorer_vaddr
         child.started = True
         child.open_memory()
         if not self.engine.family.child_executes and text_copy(&child.engine.text, &self.engine.text) < 0:
@@ -176,6 +188,7 @@ cdef class Tracer:
             self.call(order_leave)
         finally:
             self.started = False
+            family_leave(&self.engine)  # already done, unless the tracer was lost
             if self.engine.family.first == NULL:
                 with nogil:
                     twin_stop(&self.engine.family.twin)
@@ -360,8 +373,12 @@ cdef class Tracer:
 
     def add_arena(self, uint64_t vaddr, uint64_t size, bint sealed):
         """Take a mapping of the target in as slots. sealed: it cannot be unmapped any more."""
+        cdef order_t *order = self.blank()
         if arena_add(&self.engine.text.arenas, vaddr, size, sealed) < 0:
             raise MemoryError(f"no memory for the slots of an arena of {size} bytes")
+        order.vaddr = vaddr
+        order.count = size
+        self.call(order_guard_area)
 
     def reserve_slot(self, uint64_t vaddr):
         """Keep the slot at the start of the arena at `vaddr` from being given out."""
@@ -390,7 +407,9 @@ cdef class Tracer:
         ]
 
     def forget_arenas(self):
-        """After an exec: there are none any more."""
+        """After an exec: there are none any more, and no handler of traps."""
+        traps_drop(&self.engine.text.traps)
+        memset(&self.engine.gadget, 0, sizeof(gadget_t))
         self.engine.text.arenas.count = 0
         self.engine.text.arenas.low_vaddr = ~<uint64_t>0
         self.engine.text.arenas.high_vaddr = 0
@@ -485,6 +504,16 @@ cdef class Tracer:
         order.buffer = buffer
         order.count = len(data)
         self.call(order_write)
+
+    @property
+    def lost(self):
+        """Whether somebody has killed the tracer. What it had put into the target is there still."""
+        return bool(self.root.was_lost)
+
+    @property
+    def unclean(self):
+        """After leave(): whether something of ours had to stay, since a thread was still in it."""
+        return bool(self.engine.unclean)
 
     # ---- how it ended, and counters
 

@@ -1,30 +1,34 @@
 """Stopping tasks on purpose: see world.pxd."""
 
-from libc.errno cimport ECHILD, ENOMEM, ESRCH, ETIMEDOUT
+from libc.errno cimport EBUSY, ECHILD, ENOMEM, ESRCH, ETIMEDOUT
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport atoi, calloc, free
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
 from posix.types cimport pid_t
+from posix.unistd cimport unlink
 
 from uprobe_core.abi cimport SLOT_SIZE
-from uprobe_core.linux.asleep cimport asleep_t, monotonic_ns, task_asleep
+from uprobe_core.linux.asleep cimport asleep_t, asleep_timeout, monotonic_ns, task_asleep
 from uprobe_core.linux.haste cimport haste_begin, haste_end
 from uprobe_core.linux.memory cimport memory_write
 from uprobe_core.linux.ptrace cimport (
     PTRACE_EVENT_STOP, PTRACE_O_TRACECLONE, PTRACE_O_TRACEEXEC, PTRACE_O_TRACEFORK, PTRACE_O_TRACESYSGOOD,
     PTRACE_O_TRACEVFORK, ip_get, siginfo_peek, siginfo_t, task_cont, task_detach, task_interrupt, task_listen, task_seize,
 )
-from uprobe_core.linux.remote_call cimport remote_begin, remote_end, remote_syscall, remote_t
+from uprobe_core.linux.remote_call cimport gadget_t, remote_begin, remote_end, remote_syscall, remote_t
 from uprobe_core.linux.wait cimport SIGTRAP, stop_consume, stop_event, stop_is_end, stop_poll_task, stop_t, stop_wait_task
 from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, site_find
+from uprobe_core.patch.traps cimport TRAP_AREA_SIZE, traps_rewrite
 from uprobe_core.patch.text cimport text_disarm, text_reclaim
 from uprobe_core.trace.budget cimport budget_serve
 from uprobe_core.trace.calls cimport call_is_due, call_note, call_put_back, calls_set_alarm
 from uprobe_core.trace.deferral cimport signal_give_back
+from uprobe_core.trace.drain cimport areas_in_use
 from uprobe_core.trace.engine cimport LOOP_CHILD, LOOP_ENDED, LOOP_EXEC
+from uprobe_core.trace.guard cimport gadget_choose, guard_leave
 from uprobe_core.trace.hit cimport slot_leave, step_abort
 from uprobe_core.trace.loop cimport stop_is_hit_taken_back, stop_serve
 from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_HELD, TASK_KEPT, TASK_SPARED, TASK_STEPPING, task_add, task_find, task_t
@@ -45,6 +49,7 @@ cdef enum:
     PEEK_COUNT = 16
     CALL_MS = 100
     LEAVE_MS = 5000
+    DRAIN_MS = 1000
     FILL_BYTES = 4096
     BREAKPOINT = 0xcc
 
@@ -367,47 +372,70 @@ cdef void arenas_empty(engine_t *engine) noexcept nogil:
             vaddr += FILL_BYTES
 
 
-cdef void task_unspare(engine_t *engine) noexcept nogil:
-    """Stops one of the sleeping tasks after all, if nobody else is there to be asked for a call."""
+cdef pid_t caller_find(engine_t *engine) noexcept nogil:
+    """A held task that can be asked for a call, or 0: one in a group stop would have to be woken for it."""
     cdef uint32_t i
     for i in range(engine.tasks.mask + 1):
-        if engine.tasks.table[i].tid and engine.tasks.table[i].flags & TASK_HELD:
-            return
-    for i in range(engine.tasks.mask + 1):
-        if engine.tasks.table[i].tid and engine.tasks.table[i].flags & TASK_SPARED:
+        if (engine.tasks.table[i].tid and engine.tasks.table[i].flags & TASK_HELD
+                and engine.tasks.table[i].status & 0xff == SIGTRAP):
+            return engine.tasks.table[i].tid
+    return 0
+
+
+cdef pid_t caller_wake(engine_t *engine) noexcept nogil:
+    """The same, or else one of the sleeping tasks, stopped after all: if possible one whose call the kernel restarts with
+    what is left of its time."""
+    cdef asleep_t asleep
+    cdef int64_t result
+    cdef uint32_t i
+    cdef pid_t tid
+    cdef bint choosy = True
+    while caller_find(engine) == 0:
+        for i in range(engine.tasks.mask + 1):
+            tid = engine.tasks.table[i].tid
+            if not tid or not engine.tasks.table[i].flags & TASK_SPARED:
+                continue
+            if choosy and (not task_asleep(tid, &asleep) or asleep_timeout(engine.pid, tid, &asleep, &result) >= 0):
+                continue
             engine.tasks.table[i].flags &= ~<uint32_t>TASK_SPARED
-            if task_halt(engine, engine.tasks.table[i].tid, LEAVE_MS) == 0:
-                return
+            if task_halt(engine, tid, LEAVE_MS) == 0 and caller_find(engine):
+                break
+        if not choosy:
+            break
+        choosy = False
+    return caller_find(engine)
 
 
 cdef void arenas_unmap(engine_t *engine) noexcept nogil:
     """Unmaps the arenas that are not sealed."""
     cdef remote_t remote
+    cdef gadget_t gadget
     cdef uint64_t arguments[6]
     cdef int64_t result
-    cdef uint32_t i, arena
+    cdef uint32_t arena
     cdef pid_t tid
     cdef bint any_open = False
     arguments[2] = arguments[3] = arguments[4] = arguments[5] = 0
     for arena in range(engine.text.arenas.count):
         any_open = any_open or not engine.text.arenas.arenas[arena].sealed
+    any_open = any_open or (engine.text.traps.page_vaddr != 0 and not engine.text.traps.sealed)
     if not any_open:
         return
-    task_unspare(engine)
-    for i in range(engine.tasks.mask + 1):
-        tid = engine.tasks.table[i].tid
-        # A task in a group stop would have to be woken for it.
-        if not tid or not engine.tasks.table[i].flags & TASK_HELD or engine.tasks.table[i].status & 0xff != SIGTRAP:
-            continue
-        if remote_begin(&remote, engine.pid, tid, engine.unmap_gadget) < 0:
-            continue
+    tid = caller_wake(engine)
+    if tid == 0:
+        return
+    gadget_choose(engine, tid, engine.unmap_gadget, &gadget)
+    if remote_begin(&remote, engine.text.mem_fd, tid, &gadget) == 0:
         for arena in range(engine.text.arenas.count):
             arguments[0] = engine.text.arenas.arenas[arena].vaddr
             arguments[1] = engine.text.arenas.arenas[arena].size
             if not engine.text.arenas.arenas[arena].sealed:
                 remote_syscall(&remote, SYS_munmap, arguments, &result)
+        if engine.text.traps.page_vaddr and not engine.text.traps.sealed:
+            arguments[0] = engine.text.traps.page_vaddr
+            arguments[1] = TRAP_AREA_SIZE
+            remote_syscall(&remote, SYS_munmap, arguments, &result)
         remote_end(&remote, engine.pid)
-        return
 
 
 cdef void tasks_spare(engine_t *engine) noexcept nogil:
@@ -423,12 +451,51 @@ cdef void tasks_spare(engine_t *engine) noexcept nogil:
             task.flags |= TASK_SPARED
 
 
-cdef int engine_leave(engine_t *engine, bint last) noexcept nogil:
+cdef void areas_leave(engine_t *engine, int status) noexcept nogil:
+    """No task is in an area any more, if `status` is 0."""
+    engine.unclean = (status != 0
+                      or guard_leave(engine, caller_wake(engine) if engine.text.traps.installed else 0) != 0)
+    if not engine.unclean:
+        arenas_empty(engine)
+        if engine.unmap_gadget:
+            arenas_unmap(engine)
+
+
+cdef void tasks_detach(engine_t *engine) noexcept nogil:
     cdef uint32_t i
+    for i in range(engine.tasks.mask + 1):
+        if engine.tasks.table[i].tid and not engine.tasks.table[i].flags & TASK_SPARED:
+            task_detach(engine.tasks.table[i].tid, 0)
+
+
+cdef int adopted_take_back(engine_t *engine) noexcept nogil:
+    """No site is armed any more, so that threads leave our areas by themselves, but for one that waits in the kernel."""
+    cdef int64_t until = clock_ms() + DRAIN_MS
     cdef int status
-    if engine.ended:
-        return 0
+    while True:
+        status = world_stop(engine, LEAVE_MS)
+        if engine.ended:
+            return 0
+        tasks_clear(engine)
+        if status == 0 and areas_in_use(engine):
+            status = -EBUSY
+        if status != -EBUSY or clock_ms() > until:
+            break
+        world_resume(engine)
+        pause_us(1000)
+    # What is in the page was left to the target for some time: it is written again before it is used.
+    if status == 0 and engine.text.traps.page_vaddr:
+        status = traps_rewrite(&engine.text.traps, engine.text.mem_fd)
+    areas_leave(engine, status)
+    tasks_detach(engine)
+    return 0
+
+
+cdef int all_take_back(engine_t *engine, bint last) noexcept nogil:
+    cdef int status
     sites_disarm(engine)
+    if engine.adopted:
+        return adopted_take_back(engine)
     # A tracer in the host's own thread is still there when the host believes that it has left.
     if last and engine.family.twin.pid:
         tasks_spare(engine)
@@ -436,11 +503,13 @@ cdef int engine_leave(engine_t *engine, bint last) noexcept nogil:
     if engine.ended:
         return 0
     tasks_clear(engine)
-    if status == 0:
-        arenas_empty(engine)
-        if engine.unmap_gadget:
-            arenas_unmap(engine)
-    for i in range(engine.tasks.mask + 1):
-        if engine.tasks.table[i].tid and not engine.tasks.table[i].flags & TASK_SPARED:
-            task_detach(engine.tasks.table[i].tid, 0)
+    areas_leave(engine, status)
+    tasks_detach(engine)
     return 0
+
+
+cdef int engine_leave(engine_t *engine, bint last) noexcept nogil:
+    cdef int status = 0 if engine.ended else all_take_back(engine, last)
+    if engine.journal_path != NULL and status == 0 and not engine.adopted:
+        unlink(engine.journal_path)
+    return status

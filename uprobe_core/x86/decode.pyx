@@ -550,8 +550,9 @@ cdef int insn_decode(const uint8_t *code, size_t size, uint64_t ip, uint32_t opt
 
 
 cdef const char *insn_mnemonic(const insn_t *insn) noexcept nogil:
-    cdef uint32_t mnemonic = opcode_row_mnemonic[insn.row], more = MNEMONIC_MORE(mnemonic)
-    cdef uint32_t size = insn.address_size if opcode_effects[insn.form].idiom == IDIOM_NAME else insn.operand_size
+    cdef uint32_t mnemonic = opcode_names[insn.name], more = MNEMONIC_MORE(mnemonic)
+    cdef uint32_t idiom = opcode_effects[opcode_effects_of[insn.form]].idiom
+    cdef uint32_t size = insn.address_size if idiom == IDIOM_NAME else insn.operand_size
     # Three names are for 16, 32 and 64 bits, two for 32 and 64.
     cdef uint32_t pick = (size >= 8) + (more == 2 and size >= 4) if more else 0
     cdef const char *name = &opcode_mnemonics[MNEMONIC_FIRST(mnemonic)]

@@ -97,7 +97,7 @@ decode_operands(const uint8_t *code, const uint8_t *cursor, uint32_t entry, uint
     out->length = (uint8_t)length;
     out->operand_size = decode_operand_size[form->size][context];
     out->address_size = (uint8_t)address_size;
-    out->row = (uint16_t)LEAF_ROW(entry);
+    out->name = (uint16_t)LEAF_NAME(entry);
     out->form = (uint16_t)LEAF_FORM(entry);
     memcpy(&out->flow, &form->flow, 2); /* and step */
 }

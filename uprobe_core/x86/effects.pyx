@@ -55,7 +55,7 @@ cdef inline void idiom_effects(const insn_t *insn, uint32_t idiom, uint32_t same
 
 cdef void insn_effects(const insn_t *insn, effects_t *out) noexcept nogil:
     cdef const opcode_form_t *form = &opcode_forms[insn.form]
-    cdef const opcode_effects_t *effects = &opcode_effects[insn.form]
+    cdef const opcode_effects_t *effects = &opcode_effects[opcode_effects_of[insn.form]]
     cdef const opcode_implicit_t *implicit = &opcode_implicit[effects.implicit]
     cdef const opcode_flags_t *flags = &opcode_flags[effects.flags]
     cdef uint32_t slots = form.slots, size = insn.operand_size, rex = insn.rex

@@ -98,7 +98,7 @@ class Listing:
     attributes: memoryview
     flows: memoryview
     steps: memoryview
-    rows: memoryview
+    names: memoryview
     targets: memoryview
     reads: memoryview | None
     writes: memoryview | None

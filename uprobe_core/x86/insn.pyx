@@ -4,6 +4,7 @@ from collections import namedtuple
 
 from cpython.bytearray cimport PyByteArray_AsString, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_Size
+from cpython.number cimport PyNumber_Index
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -334,7 +335,7 @@ cdef uint32_t decode_options(object bits, object vendor, object apx) except 0:
 
 cdef uint64_t decode_address(object address) except? 0xdead:
     try:
-        return address
+        return PyNumber_Index(address)  # an integer, not what can be rounded to one
     except (OverflowError, TypeError):
         raise failure("address", address, 0, 0, 0) from None
 
@@ -388,12 +389,12 @@ cdef class Listing:
     """The instructions of a buffer, one after another, as columns: memoryviews of equal length.
 
     addresses (Q), lengths (B: bytes; 1 where the bytes are no instruction), statuses (B: enum status; 0 is an
-    instruction), attributes (I: enum insn_attr), flows (B), steps (B), rows (H), targets (Q). With effects also reads,
+    instruction), attributes (I: enum insn_attr), flows (B), steps (B), names (H: numbers), targets (Q). With effects also reads,
     writes, kills (I: register masks), flags_read and flags_written (I: EFLAGS bits); else None.
     numpy.asarray(column) takes one without a copy.
     """
 
-    cdef readonly object addresses, lengths, statuses, attributes, flows, steps, rows, targets
+    cdef readonly object addresses, lengths, statuses, attributes, flows, steps, names, targets
     cdef readonly object reads, writes, kills, flags_read, flags_written
 
     def __len__(self):
@@ -424,7 +425,7 @@ cdef size_t sweep(const uint8_t *code, size_t size, size_t *position, uint64_t i
             insn.attrs = 0
             insn.flow = FLOW_NEXT
             insn.step = STEP_PLAIN
-            insn.row = 0
+            insn.name = 0
             insn.form = 0
             insn.target = 0
         (<uint64_t *>columns[0])[count] = ip + at
@@ -433,7 +434,7 @@ cdef size_t sweep(const uint8_t *code, size_t size, size_t *position, uint64_t i
         (<uint32_t *>columns[3])[count] = insn.attrs
         (<uint8_t *>columns[4])[count] = insn.flow
         (<uint8_t *>columns[5])[count] = insn.step
-        (<uint16_t *>columns[6])[count] = insn.row
+        (<uint16_t *>columns[6])[count] = insn.name
         (<uint64_t *>columns[7])[count] = insn.target
         if effects:
             insn_effects(&insn, &touched)
@@ -480,7 +481,7 @@ def decode_all(buffer, address=0, bits=64, vendor=None, effects=False, apx=False
         PyByteArray_Resize(storage[column], <Py_ssize_t>(count * WIDTHS[column]))
     views = [memoryview(data).cast(format) for data, format in zip(storage, FORMATS)]
     cdef Listing result = Listing.__new__(Listing)
-    (result.addresses, result.lengths, result.statuses, result.attributes, result.flows, result.steps, result.rows,
+    (result.addresses, result.lengths, result.statuses, result.attributes, result.flows, result.steps, result.names,
      result.targets) = views[:8]
     if wanted:
         result.reads, result.writes, result.kills, result.flags_read, result.flags_written = views[8:]

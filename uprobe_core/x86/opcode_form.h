@@ -1,8 +1,8 @@
 /* What the generated opcode tables are made of: the shapes that gen_tables.py fills and decode.pyx reads.
  *
  * A lookup starts at the root of an opcode map, indexed by the opcode byte; the sparse maps have a root for every 16
- * opcodes. An entry is a node or a leaf. A node is followed with some bits of the selector; a leaf names the row of
- * opcodes.txt and its form.
+ * opcodes. An entry is a node or a leaf. A node is followed with some bits of the selector; a leaf has the name of the
+ * instruction and its form.
  */
 #ifndef UPROBES_OPCODE_FORM_H
 #define UPROBES_OPCODE_FORM_H
@@ -48,8 +48,8 @@
 #define NODE_MASK(entry) ((entry) >> 24 & 7)
 #define NODE_OFFSET(entry) ((entry) & 0xffff)
 
-#define LEAF(row, form, imm) ((uint32_t)(row) << 16 | (uint32_t)(imm) << 12 | (form))
-#define LEAF_ROW(entry) ((entry) >> 16 & 0xfff)
+#define LEAF(name, form, imm) ((uint32_t)(name) << 16 | (uint32_t)(imm) << 12 | (form))
+#define LEAF_NAME(entry) ((entry) >> 16 & 0xfff)
 #define LEAF_IMM(entry) ((entry) >> 12 & 15)
 #define LEAF_FORM(entry) ((entry) & 0xfff)
 
@@ -158,7 +158,7 @@ typedef struct opcode_form {
 
 _Static_assert(sizeof(opcode_form_t) == 16, "a shift finds it");
 
-/* Of a form: what only insn_effects needs. */
+/* Of a form, by opcode_effects_of: what only insn_effects needs. */
 typedef struct opcode_effects {
     uint8_t implicit;  /* index of opcode_implicit */
     uint8_t flags;     /* index of opcode_flags */
@@ -178,7 +178,7 @@ typedef struct opcode_flags {
 
 /* ---- mnemonics ------------------------------------------------------------------------------------ */
 
-/* Of a row: where its first name begins in opcode_mnemonics, and how many more follow it, chosen by operand size. */
+/* Of a name: where its first mnemonic begins in opcode_mnemonics, and how many more follow it, chosen by operand size. */
 #define MNEMONIC(first, more) ((first) | (more) << 14)
 #define MNEMONIC_FIRST(mnemonic) ((mnemonic) & 0x3fff)
 #define MNEMONIC_MORE(mnemonic) ((mnemonic) >> 14)

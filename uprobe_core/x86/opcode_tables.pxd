@@ -107,7 +107,7 @@ cdef extern from "opcode_form.h" nogil:
     uint32_t NODE_SHIFT(uint32_t entry)
     uint32_t NODE_MASK(uint32_t entry)
     uint32_t NODE_OFFSET(uint32_t entry)
-    uint32_t LEAF_ROW(uint32_t entry)
+    uint32_t LEAF_NAME(uint32_t entry)
     uint32_t LEAF_FORM(uint32_t entry)
     uint32_t SELECT_MODRM(uint32_t modrm)
     uint32_t ALLOW_KEY(uint32_t selector)
@@ -155,9 +155,10 @@ cdef extern from "opcode_tables.h" nogil:
     const uint16_t opcode_sixteens[]
     const uint32_t opcode_tree[]
     const opcode_form_t opcode_forms[]
+    const uint8_t opcode_effects_of[]
     const opcode_effects_t opcode_effects[]
     const uint64_t opcode_allow[]
     const opcode_implicit_t opcode_implicit[]
     const opcode_flags_t opcode_flags[]
-    const uint16_t opcode_row_mnemonic[]
+    const uint16_t opcode_names[]
     const char opcode_mnemonics[]

@@ -37,7 +37,7 @@ def command(
     as_json: bool,
     when: str | None,
 ) -> None:
-    """Time functions from entry to exit, and show a histogram.
+    """Show how long functions take, from entry to exit, as a histogram.
 
     Each exit is paired with the entry of its own frame: recursion, threads, exceptions and longjmp do not mix calls
     up. A condition is judged at the entry.

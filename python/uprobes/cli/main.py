@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "latency": "Show how long functions take, as a histogram.",
     "explain": "Show how a place would be probed, or why it cannot be.",
     "selftest": "Prove on this processor that instructions run out of line as in place.",
+    "recover": "Put right what a killed tracer has left in a process.",
     "doctor": "Say what works on this machine, or for a process, and why.",
 }
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from uprobes.cli.output import print_object, print_table
-from uprobes.refusal import Refusal
 from uprobes.survey import survey_file
 from uprobes.windows import jump_coverage
 
@@ -37,8 +36,8 @@ def explain_all(path: str, mode: str, as_json: bool) -> None:
         f"by jump, no stop: {100 * coverage.share(coverage.entries):.3f} % of {coverage.entries.total():,} function "
         f"entries, {100 * coverage.share(coverage.instructions):.3f} % of instructions"
     )
-    refused = [refusal for refusal, _ in coverage.instructions.most_common() if refusal is not Refusal.NONE]
-    refused += [refusal for refusal in coverage.entries if refusal not in (*refused, Refusal.NONE)]
+    seen = coverage.instructions + coverage.entries
+    refused = [refusal for refusal, _ in seen.most_common() if refusal]
     print_table(
         JUMP_COLUMNS,
         [(coverage.entries[each], coverage.instructions[each], each.sentence) for each in refused],

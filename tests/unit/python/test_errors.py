@@ -27,10 +27,14 @@ SAMPLES = [
     (errors.UnsupportedTarget(7, "32-bit code"), errors.UprobeError),
     (errors.ProbeRefused(Refusal.INSIDE, address=0x7F31, module="libc.so.6", symbol="f"), errors.UprobeError),
     (errors.NoRoom(4096, near=(0x1000, 0x2000)), MemoryError),
+    (errors.JournalError("/run/uprobes/7-1.journal", "no space", hint="make room"), OSError),
+    (errors.TracerLost(7, True), ProcessLookupError),
     (errors.MemoryFault(0x1000, 8, "read"), OSError),
     (errors.RemoteCallFailed(7, "mmap"), errors.UprobeError),
     (errors.SandboxError("the sandbox ended"), RuntimeError),
     (errors.PredicateError("arg0 >", 6, "a value is missing"), ValueError),
+    (errors.FieldError("foo", "no such field"), ValueError),
+    (errors.JournalError("/run/journal", "no space is left"), OSError),
 ]
 
 

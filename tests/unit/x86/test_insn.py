@@ -60,6 +60,7 @@ def test_no_insn_without_decoding():
         ((b"\x90", -1), "0 to 2"),
         ((b"\x90", 1 << 64), "0 to 2"),
         ((b"\x90", "here"), "0 to 2"),
+        ((b"\x90", 1.5), "0 to 2"),
         ((b"\x90", 0, 16), "64 or 32"),
         ((b"\x90", 0, 64, "via"), '"amd", "intel"'),
         ((b"\x90", 0, 64, []), '"amd", "intel"'),
@@ -92,7 +93,7 @@ def test_a_buffer_becomes_columns():
     assert listing.lengths.tolist() == [1, 3, 1, 5, 1]
     assert listing.statuses.tolist() == [0, 0, status.STATUS_INVALID, 0, 0]
     assert listing.targets.tolist() == [0, 0, 0, 0x100A, 0]
-    assert listing.rows[2] == 0
+    assert listing.names[2] == 0
     assert listing.reads is None
     assert len(listing) == 5
     assert repr(listing) == "<Listing of 5 instructions, 1 of them invalid>"

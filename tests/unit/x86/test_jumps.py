@@ -113,7 +113,9 @@ def test_addresses_that_were_taken_as_they_are(code):
     assert follow(text, *unit) == []
 
 
-@pytest.mark.parametrize("code", ["4801f7 ffe7", "488d0437 ffe0", "486bc008 ffe0", "48f7d0 ffe0", "8b07 ffe0", "4829f0 ffe0"])
+@pytest.mark.parametrize(
+    "code", ["4801f7 ffe7", "488d0437 ffe0", "486bc008 ffe0", "48f7d0 ffe0", "8b07 ffe0", "4829f0 ffe0"]
+)
 def test_addresses_that_are_computed(code):
     text, *unit = build(code)
     assert follow(text, *unit) != []
