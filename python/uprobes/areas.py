@@ -7,6 +7,7 @@ target's text.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ from uprobe_core.linux.journal import area_kind
 from uprobe_core.trace import safety
 from uprobes.errors import NoRoom, RemoteCallFailed
 from uprobes.process import find_hole, mapping_at, read_mappings, topmost_end
+from uprobes.seccomp import SeccompGate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,6 +53,10 @@ _FRAGILE = frozenset(
 )  # fmt: skip
 
 
+# Calls that take back what was made by others.
+_UNDONE: Final = ("mmap", "munmap", "rt_sigaction", "rt_sigreturn")
+
+
 def syscall_number(name: str) -> int:
     """The x86-64 number of a system call."""
     return int(_NUMBERS[name])
@@ -68,6 +74,7 @@ class Areas:
         self._journal: Records | None = None
         self._gadget: int | None = None
         self._own_gadget: int | None = None
+        self._seccomp = SeccompGate(tracer, pid)
 
     @property
     def gadget(self) -> int:
@@ -79,9 +86,14 @@ class Areas:
         return self._gadget
 
     @property
+    def filtered(self) -> bool:
+        """Whether seccomp may keep the target from what has to be undone later."""
+        return self._seccomp.may_refuse(syscall_number(name) for name in _UNDONE)
+
+    @property
     def unmap_gadget(self) -> int:
         """One outside the areas, with which they can unmap themselves; 0: there are no areas."""
-        if self._own_gadget is None:
+        if self._own_gadget is None or self.filtered:
             return 0
         return self._gadget or self._find_gadget()
 
@@ -211,9 +223,14 @@ class Areas:
         return found
 
     def system_call(self, name: str, *arguments: int) -> int:
-        """Let some thread of the target make a system call; negative results are -errno."""
+        """Let some thread of the target make a system call; negative results are -errno. One that seccomp would not let
+        through is not made: -EPERM.
+        """
         failure: OSError | None = None
-        for tid in self._callers():
+        callers = [tid for tid in self._callers() if self._seccomp.passes(tid, syscall_number(name), arguments)]
+        if not callers:
+            return -errno.EPERM  # as the kernel would say, if it did not kill for it
+        for tid in callers:
             try:
                 return int(self._tracer.system_call(tid, self.gadget, syscall_number(name), arguments))
             except (TimeoutError, ProcessLookupError) as error:

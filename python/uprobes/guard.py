@@ -76,6 +76,8 @@ class Guard:
 
     def make_room(self, sites: int) -> None:
         """Before `sites` more sites are inserted. A target in which no area can be had goes without a guard."""
+        if self._vaddr is None and self._areas.filtered:
+            self._hopeless = True  # what could not be taken back is not made
         if self._hopeless:
             return
         try:

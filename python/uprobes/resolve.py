@@ -160,6 +160,7 @@ _NOTHING: Final = {
 
 
 def is_loader(module: Module) -> bool:
+    """Whether it is the dynamic linker."""
     return module.name.startswith("ld-linux")
 
 

@@ -9,7 +9,9 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from uprobe_core.trace.tracer import Tracer
 
 _INSTRUCTION: Final = struct.Struct("<HBBI")
 _CALL: Final = struct.Struct("<iIQ6Q")  # struct seccomp_data: number, architecture, ip, arguments
@@ -20,7 +22,7 @@ _PASSING: Final = (0x7FFF0000, 0x7FFC0000)  # SECCOMP_RET_ALLOW, SECCOMP_RET_LOG
 _SCRATCH_WORDS: Final = 16
 
 
-class BadFilter(ValueError):
+class BadFilterError(ValueError):
     """No classic BPF program as the kernel takes for seccomp."""
 
 
@@ -30,12 +32,12 @@ def call_passes(filters: Sequence[bytes], number: int, arguments: Sequence[int],
     call = _CALL.pack(number, _ARCHITECTURE, ip, *padded)
     try:
         return all(run(code, call) & _ACTION in _PASSING for code in filters)
-    except BadFilter:
+    except BadFilterError:
         return False
 
 
 def run(code: bytes, call: bytes) -> int:
-    """What a filter returns for a call (struct seccomp_data). BadFilter."""
+    """What a filter returns for a call (struct seccomp_data). BadFilterError."""
     program = list(_INSTRUCTION.iter_unpack(code))
     scratch = [0] * _SCRATCH_WORDS
     accumulator = index = at = 0
@@ -51,14 +53,15 @@ def run(code: bytes, call: bytes) -> int:
         elif kind == 4:
             accumulator = _arithmetic(operation & 0xF0, accumulator, operand)
         elif kind == 5:
-            at += constant if operation & 0xF0 == 0 else if_true if _holds(operation, accumulator, operand) else if_false
+            taken = if_true if _holds(operation, accumulator, operand) else if_false
+            at += constant if operation & 0xF0 == 0 else taken
         elif kind == 6:
             return accumulator if operation & 0x18 == 0x10 else constant
         elif operation & 0xF8 == 0x80:  # TXA
             accumulator = index
         else:  # TAX
             index = accumulator
-    raise BadFilter("it does not end in a return")
+    raise BadFilterError("it does not end in a return")
 
 
 def _load(operation: int, constant: int, scratch: Sequence[int], call: bytes) -> int:
@@ -71,19 +74,19 @@ def _load(operation: int, constant: int, scratch: Sequence[int], call: bytes) ->
         return len(call)
     if mode == 0:  # IMM
         return constant
-    raise BadFilter(f"it loads from elsewhere: {operation:#x}")
+    raise BadFilterError(f"it loads from elsewhere: {operation:#x}")
 
 
 def _arithmetic(operation: int, left: int, right: int) -> int:
     if operation in (0x30, 0x90) and right == 0:
-        raise BadFilter("it divides by zero")
+        raise BadFilterError("it divides by zero")
     results = {
         0x00: lambda: left + right, 0x10: lambda: left - right, 0x20: lambda: left * right, 0x30: lambda: left // right,
         0x40: lambda: left | right, 0x50: lambda: left & right, 0x60: lambda: left << (right & 31),
         0x70: lambda: left >> (right & 31), 0x80: lambda: -left, 0x90: lambda: left % right, 0xA0: lambda: left ^ right,
     }  # fmt: skip
     if operation not in results:
-        raise BadFilter(f"it computes something else: {operation:#x}")
+        raise BadFilterError(f"it computes something else: {operation:#x}")
     return results[operation]() & _WORD
 
 
@@ -96,3 +99,44 @@ def _holds(operation: int, left: int, right: int) -> bool:
     if comparison == 0x30:
         return left >= right
     return bool(left & right)
+
+
+class SeccompGate:
+    """Which system calls the threads of a target may be asked for: none that a filter would kill, signal or refuse."""
+
+    def __init__(self, tracer: Tracer, pid: int) -> None:
+        """All is read when it is asked for: a thread may get a filter at any time, and never loses one."""
+        self._tracer = tracer
+        self._pid = pid
+        self._known: dict[tuple[int, str], list[bytes]] = {}
+
+    def passes(self, tid: int, number: int, arguments: Sequence[int]) -> bool:
+        """Whether a call would go through. In the owner thread."""
+        mode, count = self._state(tid)
+        if mode == "0":
+            return True
+        if mode != "2":
+            return False  # strict: read, write, exit and sigreturn
+        if (tid, count) not in self._known:
+            try:
+                self._known[tid, count] = self._tracer.seccomp_filters(tid)
+            except OSError:  # not root, or it does not stop: nothing is known, and nothing is risked
+                return False
+        return call_passes(self._known[tid, count], number, arguments, 0)
+
+    def may_refuse(self, numbers: Iterable[int]) -> bool:
+        """Whether some thread may not make one of these calls, with some arguments or other."""
+        wanted = list(numbers)
+        return any(
+            self._state(tid)[0] != "0" and not all(self.passes(tid, number, ()) for number in wanted)
+            for tid in self._tracer.tasks()
+        )
+
+    def _state(self, tid: int) -> tuple[str, str]:
+        """The mode, and how many filters there are; no filter for a thread that is gone."""
+        try:
+            with open(f"/proc/{self._pid}/task/{tid}/status") as status:
+                fields = dict(line.split(":", 1) for line in status)
+        except OSError:
+            return "0", ""
+        return fields.get("Seccomp", "0").strip(), fields.get("Seccomp_filters", "").strip()

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from uprobe_core.trace.tracer import Tracer
-    from uprobes.pending import PendingProbe
     from uprobes.latency import Latency
+    from uprobes.pending import PendingProbe
     from uprobes.predicate import Predicate
     from uprobes.probe import Callback
     from uprobes.process import Module

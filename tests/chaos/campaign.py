@@ -15,7 +15,7 @@ from tests.process import executable_text
 DEADLINE = 300.0
 
 
-class Difference(AssertionError):
+class DifferenceError(AssertionError):
     """A program computed something else, or its text is not what it was."""
 
 
@@ -37,7 +37,7 @@ def disturb(program: Program, seconds: float, seed: int) -> Counter[str]:
             process.kill()
             process.wait()
         if found != expected:
-            raise Difference(f"{program.name}, seed {seed}: {str(found)[-2000:]} and not {str(expected)[-2000:]}")
+            raise DifferenceError(f"{program.name}, seed {seed}: {str(found)[-2000:]} and not {str(expected)[-2000:]}")
         return mayhem.done
 
 
@@ -48,12 +48,13 @@ def disturb_redis(seconds: float, seed: int) -> Counter[str]:
         before = file_text(pid)
         client = threading.Thread(target=lambda: wrong.append(work_redis(path)))
         client.start()
-        mayhem = Mayhem(pid, (*LIBC, "redis-server:*Command", "redis-server:dict*", "redis-server:sds*", "libc:epoll*"), seed)
+        globs = (*LIBC, "redis-server:*Command", "redis-server:dict*", "redis-server:sds*", "libc:epoll*")
+        mayhem = Mayhem(pid, globs, seed)
         mayhem.run(seconds)
         compare_text("redis", before, file_text(pid))
         client.join(DEADLINE)
     if wrong != [""]:
-        raise Difference(f"redis, seed {seed}: {wrong}")
+        raise DifferenceError(f"redis, seed {seed}: {wrong}")
     return mayhem.done
 
 
@@ -75,7 +76,7 @@ def compare_text(name: str, before: dict, after: dict) -> None:
     """Libraries may have come and gone; what is there still is as it was."""
     changed = [key for key in before.keys() & after.keys() if before[key] != after[key]]
     if changed:
-        raise Difference(f"{name}: text differs in {changed}")
+        raise DifferenceError(f"{name}: text differs in {changed}")
 
 
 def campaign(seconds: float, seed: int, scale: float = 1.0, only: str | None = None) -> Counter[str]:

@@ -35,7 +35,7 @@ class Mayhem:
         """Nothing is done yet."""
         self.pid = pid
         self.globs = globs
-        self.chance = random.Random(seed)
+        self.chance = random.Random(seed)  # noqa: S311
         self.done: Counter[str] = Counter()
         self.target: uprobes.Target | None = None
         self.probes: list[object] = []
@@ -44,8 +44,9 @@ class Mayhem:
         """Until the time is up or the program has ended; then it is left alone."""
         until = time.monotonic() + seconds
         operations = [
-            (self.attach, 2), (self.insert, 8), (self.insert_instructions, 3), (self.insert_callback, 3), (self.toggle, 12),
-            (self.remove, 6), (self.stop_and_wake, 2), (self.signal, 3), (self.detach, 1), (self.kill_tracer, 0.15),
+            (self.attach, 2), (self.insert, 8), (self.insert_instructions, 3), (self.insert_callback, 3),
+            (self.toggle, 12), (self.remove, 6), (self.stop_and_wake, 2), (self.signal, 3), (self.detach, 1),
+            (self.kill_tracer, 0.15),
         ]  # fmt: skip
         try:
             while time.monotonic() < until:

@@ -10,10 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SQL = """
 WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < {size})
@@ -41,7 +44,7 @@ class Program:
         with output.open("wb") as file:
             environment = {**os.environ, "PYTHONHASHSEED": "0", "LC_ALL": "C"}
             return subprocess.Popen(
-                self.argv, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd="/tmp"
+                self.argv, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd="/"
             )  # fmt: skip
 
     def judge(self, code: int, output: bytes) -> object:
@@ -56,7 +59,9 @@ LIBC = ("libc:mem*", "libc:str*", "libc:*alloc*", "libc:pthread_*", "libc:read*"
 
 def programs(scale: float = 1.0) -> list[Program]:
     """Those that are installed; `scale` 1 is some seconds of work each."""
-    kdf = ["openssl", "kdf", "-keylen", "32", "-kdfopt", "digest:SHA256", "-kdfopt", "pass:chaos", "-kdfopt", "salt:salt"]
+    kdf = ["openssl", "kdf", "-keylen", "32"]
+    for option in ("digest:SHA256", "pass:chaos", "salt:salt"):
+        kdf += ["-kdfopt", option]
     stress = ["stress-ng", "--verify", "--metrics-brief"]
     for worker in ("--fork", "--vfork", "--pthread", "--clone", "--sigsegv", "--timer", "--futex", "--switch"):
         stress += [worker, "1", f"{worker}-ops", str(int(300 * scale))]

@@ -17,6 +17,9 @@ cdef bint task_asleep(pid_t tid, asleep_t *asleep) noexcept nogil
 # For how many nanoseconds it has slept, at least; -1: unknown (kernels without /proc/PID/sched).
 cdef int64_t asleep_since(pid_t tid) noexcept nogil
 
+# How often it has gone to sleep; -1: unknown.
+cdef int64_t asleep_times(pid_t tid) noexcept nogil
+
 # The time-out of a call that an interruption ends with EINTR even though no signal comes (signal(7)): nanoseconds, or
 # -1 where it has none or is not of that kind. `result` is what the call returns when the time is up.
 cdef int64_t asleep_timeout(pid_t pid, pid_t tid, asleep_t *asleep, int64_t *result) noexcept nogil

@@ -96,15 +96,24 @@ cdef bint task_asleep(pid_t tid, asleep_t *asleep) noexcept nogil:
                   &asleep.ip) == 9
 
 
-cdef double sched_start_ms(pid_t tid) noexcept nogil:
-    """When the task last began or ended to run, by its processor's own clock; negative: unknown."""
+cdef double sched_figure(pid_t tid, const char *name) noexcept nogil:
+    """A figure of /proc/TID/sched; negative: unknown."""
     cdef char text[TEXT_BYTES]
     cdef char *at
     if task_text(tid, b"sched", text) == 0:
         return -1
-    at = strstr(text, b"se.exec_start")
+    at = strstr(text, name)
     at = NULL if at == NULL else strstr(at, b":")
     return -1 if at == NULL else strtod(at + 1, NULL)
+
+
+cdef double sched_start_ms(pid_t tid) noexcept nogil:
+    """When the task last began or ended to run, by its processor's own clock; negative: unknown."""
+    return sched_figure(tid, b"se.exec_start")
+
+
+cdef int64_t asleep_times(pid_t tid) noexcept nogil:
+    return <int64_t>sched_figure(tid, b"nr_voluntary_switches")
 
 
 cdef int task_processor(pid_t tid) noexcept nogil:

@@ -44,6 +44,7 @@ cdef extern from "<sys/ptrace.h>" nogil:
     const int PTRACE_EVENT_EXEC
     const int PTRACE_EVENT_STOP
     const int PTRACE_PEEKSIGINFO
+    const int PTRACE_SECCOMP_GET_FILTER
 
 cdef extern from "<sys/ptrace.h>" nogil:
     const int PTRACE_PEEKSIGINFO_SHARED
@@ -142,6 +143,12 @@ cdef inline long siginfo_get(pid_t tid, siginfo_t *siginfo) noexcept nogil:
 
 cdef inline long siginfo_set(pid_t tid, const siginfo_t *siginfo) noexcept nogil:
     return ptrace_call(PTRACE_SETSIGINFO, tid, 0, <unsigned long>siginfo)
+
+# The seccomp filter of a stopped task, the latest being `index` 0: how many instructions of 8 bytes it has, which go to
+# `code` (NULL: they do not). -ENOENT: it has no more; -EACCES: only root may ask.
+cdef inline long seccomp_filter(pid_t tid, unsigned long index, void *code) noexcept nogil:
+    cdef long count = syscall(SYS_ptrace, <long>PTRACE_SECCOMP_GET_FILTER, <long>tid, index, code)
+    return count if count >= 0 else -errno
 
 # Signal masks are the kernel's 64-bit sets.
 cdef inline long sigmask_get(pid_t tid, uint64_t *mask) noexcept nogil:

@@ -19,6 +19,9 @@ cdef void call_note(engine_t *engine, task_t *task) noexcept nogil
 # The task stands at an interruption of ours: a call that it ended is put back, or returns as at its time-out.
 cdef void call_put_back(engine_t *engine, task_t *task) noexcept nogil
 
+# Right before a task goes on that stood at an interruption.
+cdef void call_let_go(task_t *task) noexcept nogil
+
 # Whether the time of the task's call is up while it still waits in it.
 cdef bint call_is_due(const task_t *task, uint64_t now_ns) noexcept nogil
 

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from posix.types cimport pid_t
 
 from uprobe_core.abi cimport regs_t
-from uprobe_core.linux.asleep cimport asleep_since, asleep_t, asleep_timeout, monotonic_ns, task_asleep
+from uprobe_core.linux.asleep cimport asleep_since, asleep_t, asleep_timeout, asleep_times, monotonic_ns, task_asleep
 from uprobe_core.linux.doorbell cimport bell_set_alarm
 from uprobe_core.linux.ptrace cimport (
     PTRACE_PEEKSIGINFO_SHARED, regs_get, regs_set, siginfo_peek, siginfo_t, sigmask_get,
@@ -17,13 +17,17 @@ cdef extern from "<sys/syscall.h>" nogil:
 
 cdef enum:
     PEEK_COUNT = 16
-    SLACK_NS = 50000000  # a task that is resumed may be kept from its processor for so long before it sleeps again
 
 
-cdef bint call_is_same(const task_t *task, long number, uint64_t now_ns, int64_t slept_ns) noexcept nogil:
-    """Whether the task has slept since its call was put back: then it is still the same call."""
+cdef bint call_is_same(const task_t *task, long number) noexcept nogil:
+    """Whether the task sleeps in the call that was put back: it has gone to sleep once since."""
     return (task.call_due_ns != 0 and task.call_number == number and task.call_put_back_ns != 0
-            and slept_ns + SLACK_NS >= <int64_t>(now_ns - task.call_put_back_ns))
+            and asleep_times(task.tid) == task.call_sleeps + 1)
+
+
+cdef void call_let_go(task_t *task) noexcept nogil:
+    if task.call_due_ns and task.call_put_back_ns:
+        task.call_sleeps = asleep_times(task.tid)
 
 
 cdef void call_note(engine_t *engine, task_t *task) noexcept nogil:
@@ -37,10 +41,10 @@ cdef void call_note(engine_t *engine, task_t *task) noexcept nogil:
     if timeout_ns < 0:
         task.call_due_ns = 0
         return
+    if call_is_same(task, asleep.number):
+        return
     slept_ns = asleep_since(task.tid)
     now_ns = monotonic_ns()
-    if call_is_same(task, asleep.number, now_ns, slept_ns):
-        return
     # Where nobody can say how long it has slept, it sleeps for the whole time again.
     task.call_due_ns = 0 if slept_ns < 0 else now_ns + <uint64_t>max(timeout_ns - slept_ns, <int64_t>0)
     task.call_number = asleep.number
@@ -52,7 +56,7 @@ cdef bint call_is_due(const task_t *task, uint64_t now_ns) noexcept nogil:
     cdef asleep_t asleep
     if task.call_due_ns == 0 or task.call_put_back_ns == 0 or now_ns < task.call_due_ns:
         return False
-    return task_asleep(task.tid, &asleep) and call_is_same(task, asleep.number, now_ns, asleep_since(task.tid))
+    return task_asleep(task.tid, &asleep) and call_is_same(task, asleep.number)
 
 
 cdef bint signal_waits(pid_t tid) noexcept nogil:

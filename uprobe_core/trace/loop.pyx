@@ -21,6 +21,7 @@ from uprobe_core.patch.sites cimport (
     SITE_ARMED, SITE_LIVE, SITE_NONE, SLOT_NONE, site_at, site_find, site_t,
 )
 from uprobe_core.trace.budget cimport budget_pay
+from uprobe_core.trace.calls cimport call_let_go
 from uprobe_core.trace.children cimport child_execute, child_expect, child_meet
 from uprobe_core.trace.deferral cimport signal_can_wait, signal_catch_up, signal_give_back, signal_put_off
 from uprobe_core.trace.engine cimport LOOP_AREA, LOOP_BELL, LOOP_CHILD, LOOP_ENDED, LOOP_EXEC, LOOP_NONE, LOOP_ORPHANED
@@ -170,8 +171,9 @@ cdef int trap_serve(engine_t *engine, task_t *task) noexcept nogil:
     return signal_deliver(engine, task, SIGTRAP)
 
 
-cdef inline int stop_pass(const task_t *task) noexcept nogil:
+cdef inline int stop_pass(task_t *task) noexcept nogil:
     """A stop that asks for nothing: the task goes on as before."""
+    call_let_go(task)
     return <int>(task_step(task.tid, 0) if task.flags & (TASK_STEPPING | TASK_DEFERRING) else task_cont(task.tid, 0))
 
 

@@ -35,6 +35,7 @@ cdef int order_insert(void *argument) noexcept nogil
 cdef int order_rewrite(void *argument) noexcept nogil
 cdef int order_arm(void *argument) noexcept nogil
 cdef int order_disarm(void *argument) noexcept nogil
+cdef int order_filter(void *argument) noexcept nogil
 cdef int order_guard_area(void *argument) noexcept nogil
 cdef int order_call(void *argument) noexcept nogil
 cdef int order_reclaim(void *argument) noexcept nogil

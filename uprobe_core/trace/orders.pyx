@@ -1,6 +1,7 @@
 """The tracer's orders: see orders.pxd."""
 
 from uprobe_core.linux.memory cimport memory_write
+from uprobe_core.linux.ptrace cimport seccomp_filter
 from uprobe_core.linux.remote_call cimport gadget_t, remote_begin, remote_end, remote_syscall, remote_t
 from uprobe_core.patch.copies cimport text_forget
 from uprobe_core.patch.sites cimport site_at
@@ -89,6 +90,18 @@ cdef int order_call(void *argument) noexcept nogil:
         status = min(status, ended)
     ended = task_release(engine, order.tid)
     return min(status, ended)
+
+
+cdef int order_filter(void *argument) noexcept nogil:
+    """Filter `number` of the task: how many instructions."""
+    cdef order_t *order = <order_t *>argument
+    cdef int released
+    cdef int status = task_halt(order.engine, order.tid, order.deadline_ms)
+    if status < 0:
+        return status
+    order.result = seccomp_filter(order.tid, <unsigned long>order.number, order.buffer)
+    released = task_release(order.engine, order.tid)
+    return min(released, 0)
 
 
 cdef int order_guard_area(void *argument) noexcept nogil:

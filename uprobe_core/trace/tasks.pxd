@@ -35,6 +35,7 @@ ctypedef struct task_t:
     uint64_t call_put_back_ns
     int64_t call_result
     long call_number
+    int64_t call_sleeps        # how often the task had slept when it went on after that
 
 ctypedef struct tasks_t:
     task_t *table   # open addressing, power of two, at most half full

@@ -8,7 +8,7 @@ ones are -errno and are raised as OSError.
 import os
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EIO
+from libc.errno cimport EIO, ENOENT
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
@@ -31,7 +31,7 @@ from uprobe_core.trace.engine cimport (
 )
 from uprobe_core.trace.family cimport family_join, family_leave
 from uprobe_core.trace.orders cimport (
-    family_orphaned, order_adopt, order_arm, order_call, order_disarm, order_forget, order_go, order_guard_area,
+    family_orphaned, order_adopt, order_arm, order_call, order_disarm, order_filter, order_forget, order_go, order_guard_area,
     order_insert, order_leave,
     order_reclaim, order_resume, order_rewrite, order_run, order_run_to, order_seize, order_set_off, order_stop, order_t,
     order_write,
@@ -59,6 +59,7 @@ REGISTERS = (
 )
 
 cdef enum:
+    FILTER_BYTES = 8 * 4096  # BPF_MAXINSNS
     INSERT_BATCH = 16384  # sites in one call into the tracer
 
 
@@ -106,7 +107,7 @@ cdef class Tracer:
             raise OSError(-status, f"pid {self.engine.pid}: {os.strerror(-status)}")
         return status
 
-    def start(self, bint apart, int children):
+    def start(self, bint apart, int children=CHILDREN_CLEAN):
         """Make the tracer and seize all threads. apart: in a process of its own. children: CLEAN or FOLLOW. OSError says
         why not."""
         cdef int status
@@ -435,6 +436,25 @@ cdef class Tracer:
             order.arguments[i] = <uint64_t>(value & 0xFFFFFFFFFFFFFFFF)
         self.call(order_call)
         return order.result
+
+    def seccomp_filters(self, pid_t tid):
+        """The seccomp filters of a thread, as classic BPF. PermissionError: only root may read them; TimeoutError."""
+        cdef order_t *order
+        cdef bytes room = PyBytes_FromStringAndSize(NULL, FILTER_BYTES)
+        cdef char *buffer = room
+        filters = []
+        while True:
+            order = self.blank()
+            order.tid = tid
+            order.number = len(filters)
+            order.deadline_ms = 1000
+            order.buffer = buffer
+            self.call(order_filter)
+            if order.result == -ENOENT:
+                return filters
+            if order.result < 0:
+                raise OSError(-order.result, f"the seccomp filters of thread {tid} cannot be read")
+            filters.append(PyBytes_FromStringAndSize(buffer, order.result * 8))
 
     def run_to(self, uint64_t vaddr):
         """From the stop of an exec (run() returned EXEC) to `vaddr`; the target is kept there until set_off()."""

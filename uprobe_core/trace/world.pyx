@@ -24,7 +24,7 @@ from uprobe_core.patch.sites cimport SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, 
 from uprobe_core.patch.traps cimport TRAP_AREA_SIZE, traps_rewrite
 from uprobe_core.patch.text cimport text_disarm, text_reclaim
 from uprobe_core.trace.budget cimport budget_serve
-from uprobe_core.trace.calls cimport call_is_due, call_note, call_put_back, calls_set_alarm
+from uprobe_core.trace.calls cimport call_is_due, call_let_go, call_note, call_put_back, calls_set_alarm
 from uprobe_core.trace.deferral cimport signal_give_back
 from uprobe_core.trace.drain cimport areas_in_use
 from uprobe_core.trace.engine cimport LOOP_CHILD, LOOP_ENDED, LOOP_EXEC
@@ -238,6 +238,7 @@ cdef int task_release(engine_t *engine, pid_t tid) noexcept nogil:
     # A group stop goes on; it ends with SIGCONT as it would without us.
     if task.status & 0xff != SIGTRAP:
         return <int>task_listen(tid)
+    call_let_go(task)
     return <int>task_cont(tid, 0)
 
 

@@ -1,7 +1,7 @@
 """More than sixty kinds of blocking system calls go on as if nobody had come: no EINTR, time-outs in time."""
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -45,9 +45,13 @@ def stop_all(pid, mode):
     with uprobes.attach(pid) as target:
         probe = target.probe("blocking:work", mode=mode)
         tracer = target._owner.tracer
+
+        def stop_and_go():
+            tracer.stop_world(5000)
+            tracer.resume_world()
+
         for _ in range(3):
-            target._owner.call(lambda: tracer.stop_world(5000))
-            target._owner.call(tracer.resume_world)
+            target._owner.call(stop_and_go)
             time.sleep(0.2)
         yield
         assert probe.hits >= 60
@@ -62,7 +66,8 @@ def ask_all(pid, mode):
         time.sleep(0.6)
         for tid in target.tasks:
             call = lambda tid=tid: tracer.system_call(tid, areas.gadget, syscall_number("getppid"), ())  # noqa: E731
-            assert target._owner.call(call) > 0
+            with suppress(ProcessLookupError):  # its call was over before its turn came
+                assert target._owner.call(call) > 0
         yield
         assert probe.hits >= 60
 
