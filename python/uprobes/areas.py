@@ -83,6 +83,12 @@ class Areas:
         self._reused = False
         self._tracer.forget_arenas()
 
+    def inherit(self, parent: Areas) -> None:
+        """A process that is a copy of the parent's has its areas, too. The tracer knows them already."""
+        self._seal = parent._seal
+        self._reused = parent._reused
+        self._gadget, self._own_gadget = parent._gadget, parent._own_gadget
+
     def restore(self) -> None:
         """Map the areas again, at their old addresses, that the target has unmapped or made useless. NoRoom where
         something else is there by now.

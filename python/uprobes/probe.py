@@ -97,6 +97,11 @@ class Sites:
         self._numbers = numbers
         self._refusals = refusals
 
+    @property
+    def parts(self) -> tuple[Sequence[Place], array[int], dict[int, Refusal]]:
+        """What they were made of."""
+        return self._places, self._numbers, self._refusals
+
     def __len__(self) -> int:
         """How many, refused ones included."""
         return len(self._places)
@@ -173,17 +178,32 @@ class Probe:
     def enable(self) -> None:
         """Write the patches; hits count from now on. No thread is stopped for it."""
         if not self._enabled:
-            # Before arming: a hit between the two would be missed otherwise.
-            self._since = self._table.tracer.hits_sum(self.numbers)
-            self._table.arm(self)
-            self._enabled = True
+            self._table.call(self._enable)
+
+    def _enable(self) -> None:
+        # Before arming: a hit between the two would be missed otherwise.
+        self._since = self._table.tracer.hits_sum(self.numbers)
+        self._table.arm(self)
+        self._enabled = True
 
     def disable(self) -> None:
         """Take the patches back, but for sites that another probe has too. The count stays."""
         if self._enabled:
-            self._table.disarm(self)
-            self._counted = self.hits
-            self._enabled = False
+            self._table.call(self._disable)
+
+    def _disable(self) -> None:
+        self._table.disarm(self)
+        self._counted = self.hits
+        self._enabled = False
+
+    def copy(self, table: SiteTable) -> Probe:
+        """In the owner thread: the same probe of a child, whose sites have the same numbers in `table`; it counts from 0."""
+        places, numbers, refusals = self.sites.parts
+        other = Probe(table, self.spec, places, numbers, refusals, self._callback, self._predicate)
+        other._enabled = self._enabled
+        if self._enabled:
+            table.watch(other)
+        return other
 
     @property
     def wants_stops(self) -> bool:

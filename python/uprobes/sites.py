@@ -16,6 +16,8 @@ from uprobes.refusal import Refusal
 from uprobes.soundness import sound_places
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uprobes.owner import Owner
     from uprobes.places import Places
     from uprobes.probe import Probe
@@ -63,8 +65,23 @@ class SiteTable:
         self._pid = pid
         self._watchers: dict[int, list[Probe]] = {}
         self._dropped = 0
+        self.probes: list[Probe] = []
+        """Those that have sites, in the order in which they were made; used in the owner thread."""
         self.generation = 0
         """Counts the programs that the target has executed: sites belong to one of them."""
+
+    @classmethod
+    def of_child(cls, parent: SiteTable, owner: Owner, pid: int) -> SiteTable:
+        """In the owner thread: the table of a process that is a copy of the parent's. `owner.tracer` has the sites."""
+        table = cls(owner, pid, seal=True)
+        table.areas.inherit(parent.areas)
+        table._dropped = parent._dropped
+        table.probes = [probe.copy(table) for probe in parent.probes]
+        return table
+
+    def call(self, work: Callable[[], None]) -> None:
+        """Run `work` in the owner thread. TargetGone."""
+        self._owner.call(work)
 
     # ---- inserting
 
@@ -85,13 +102,17 @@ class SiteTable:
         """Patch the probe's sites that are not armed yet."""
 
         def work() -> None:
-            if probe.wants_stops:
-                for number in probe.numbers:
-                    self._watchers.setdefault(number, []).append(probe)
-                    self.tracer.watch(number, True)
+            self.watch(probe)
             self.tracer.arm(probe.numbers)
 
         self._owner.call(work)
+
+    def watch(self, probe: Probe) -> None:
+        """In the owner thread: hits of the probe's sites go to its callback, if it has one."""
+        if probe.wants_stops:
+            for number in probe.numbers:
+                self._watchers.setdefault(number, []).append(probe)
+                self.tracer.watch(number, True)
 
     def disarm(self, probe: Probe) -> None:
         """Take the patches back of sites that no other enabled probe has."""
@@ -109,15 +130,20 @@ class SiteTable:
 
     def adopt(self, probe: Probe) -> None:
         """A new probe has these sites."""
-        self._owner.call(lambda: self.tracer.adopt(probe.numbers))
+
+        def work() -> None:
+            self.tracer.adopt(probe.numbers)
+            self.probes.append(probe)
+
+        self._owner.call(work)
 
     def forget(self, probe: Probe) -> None:
         """A disabled probe is done with its sites; those that nobody has are dropped."""
 
         def work() -> None:
-            if probe.generation != self.generation:
-                return
-            self._dropped += self.tracer.release(probe.numbers)
+            if probe in self.probes:
+                self.probes.remove(probe)
+                self._dropped += self.tracer.release(probe.numbers)
 
         self._owner.call(work)
 
@@ -136,6 +162,7 @@ class SiteTable:
         """In the owner thread, after an exec: the sites and areas went with the old program."""
         self.generation += 1
         self._watchers.clear()
+        self.probes.clear()
         self.areas.forget()
 
     def original(self, vaddr: int, number: int | None) -> bytes:

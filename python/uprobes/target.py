@@ -16,7 +16,7 @@ from uprobe_core.linux import spawn as core_spawn
 from uprobes.boundaries import enclosing_instruction, function_instructions, neighbours
 from uprobes.errors import ProbeRefused, UprobeError
 from uprobes.hit import Memory, Registers
-from uprobes.owner import Owner
+from uprobes.owner import CHILDREN, Owner
 from uprobes.permission import explain_refusal, require_traceable
 from uprobes.places import Places
 from uprobes.probe import Probe
@@ -27,9 +27,10 @@ from uprobes.sites import MODES, STRATEGIES, SiteTable
 from uprobes.spec import ProbeSpec, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
+    from uprobe_core.trace.tracer import Tracer
     from uprobes.place import Place
     from uprobes.probe import Callback
     from uprobes.process import Module
@@ -42,23 +43,40 @@ _live: weakref.WeakSet[Target] = weakref.WeakSet()
 class Target:
     """A traced process. Made by ``attach()`` and ``spawn()``; a context manager that detaches at its end."""
 
-    def __init__(self, pid: int, *, seal: bool = True) -> None:
+    def __init__(
+        self,
+        pid: int,
+        *,
+        seal: bool = True,
+        children: str = "clean",
+        parent: Target | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
         """Use ``attach()`` or ``spawn()``."""
+        _require_choice("children", children, CHILDREN)
         self.pid = pid
+        self.parent = parent
+        """Of a child that is followed: the target that made it."""
+        self.children: list[Target] = []
+        """With ``children="follow"``: those that it has made since it is traced, ended ones included."""
+        self._policy = children
         self.exit_code: int | None = None
         """After the process has ended by itself: its exit code, or the negative number of the signal that ended it."""
         self._failure: BaseException | None = None
         self._kept = False
         self._at_entry = threading.Event()
-        self._owner = Owner(pid, self)
-        self._sites = SiteTable(self._owner, pid, seal=seal)
+        self._owner = Owner(pid, self, parent and parent._owner, tracer)
+        if parent is not None and self._owner.tracer.site_count:
+            self._sites = SiteTable.of_child(parent._sites, self._owner, pid)
+        else:
+            self._sites = SiteTable(self._owner, pid, seal=seal)
 
     # ---- life
 
     def _start(self) -> None:
         require_traceable(self.pid)
         try:
-            self._owner.start_tracing(apart=_tracer_apart())
+            self._owner.start_tracing(apart=_tracer_apart(), children=self._policy)
         except OSError as error:
             raise explain_refusal(self.pid, error) from error
         _live.add(self)
@@ -92,25 +110,40 @@ class Target:
             self._owner.call(self._owner.tracer.set_off)
 
     def run(self, timeout: float | None = None) -> None:
-        """Serve callbacks until the process ends or `timeout` seconds have passed.
+        """Serve callbacks until the process, and all children of it that are followed, have ended, or `timeout` seconds
+        have passed.
 
         An exception in a callback takes all probes back and is raised here. Counting goes on without ``run()``.
         """
         self.resume()
-        self._owner.ended.wait(timeout)
+        self._owner.wait(lambda: any(target._failure for target in self.kin()) or not self._any_alive(), timeout)
         self._raise_failure()
 
+    def kin(self) -> Iterator[Target]:
+        """The target itself, its followed children, and theirs."""
+        yield self
+        for child in self.children:
+            yield from child.kin()
+
+    def _any_alive(self) -> bool:
+        return any(target.alive for target in self.kin())
+
     def detach(self) -> None:
-        """Put all text back, byte for byte, and let go. Nothing of ours runs in the process any more."""
+        """Put all text back, byte for byte, and let go, of followed children too. Nothing of ours runs in the process
+        any more.
+        """
         self.resume() if self.alive else None
-        self._owner.close(self._sites.leave)
-        _live.discard(self)
+        # Children may be born until their parent is left: the list grows while it is gone through.
+        for target in self.kin():
+            target._owner.close(target._sites.leave)
+            _live.discard(target)
 
     def _raise_failure(self) -> None:
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            self.detach()
-            raise failure
+        for target in self.kin():
+            failure, target._failure = target._failure, None
+            if failure is not None:
+                self.detach()
+                raise failure
 
     def __enter__(self) -> Target:
         """The target itself."""
@@ -129,6 +162,11 @@ class Target:
         return f"<Target pid {self.pid} {'traced' if self.alive else 'not traced'}>"
 
     # ---- probes
+
+    @property
+    def probes(self) -> list[Probe]:
+        """Those that have not been removed, in the order in which they were made."""
+        return list(self._sites.probes)
 
     def probe(
         self,
@@ -191,13 +229,19 @@ class Target:
             predicate = compile_predicate(when)
         wanted = [spec] if isinstance(spec, str | int | ProbeSpec) else list(spec)
         places = self._places(wanted)
-        insertion = self._sites.insert(places, mode, rip)
-        if len(places) == 1 and insertion.refusals:
-            raise _refused(places[0], insertion.refusals[0], self.pid)
-        probe = Probe(self._sites, _name(wanted), places, insertion.numbers, insertion.refusals, callback, predicate)
-        self._sites.adopt(probe)
-        probe.enable()
-        return probe
+
+        def insert() -> Probe:
+            insertion = self._sites.insert(places, mode, rip)
+            if len(places) == 1 and insertion.refusals:
+                raise _refused(places[0], insertion.refusals[0], self.pid)
+            name = _name(wanted)
+            probe = Probe(self._sites, name, places, insertion.numbers, insertion.refusals, callback, predicate)
+            self._sites.adopt(probe)
+            probe.enable()
+            return probe
+
+        # In one piece: a child that is born meanwhile has either the whole probe or nothing of it.
+        return self._owner.call(insert)
 
     def _places(self, wanted: Sequence[str | ProbeSpec | int]) -> Places:
         """Every place of every specification, each once, in order of address."""
@@ -228,6 +272,12 @@ class Target:
         """Make the slot area again where it was: threads are on their way to it."""
         self._sites.areas.restore()
 
+    def on_child(self, tracer: Tracer) -> None:
+        """A child that is to be followed has been born: it has the same probes, and counts of its own."""
+        child = Target(tracer.pid, children=self._policy, parent=self, tracer=tracer)
+        self.children.append(child)
+        _live.add(child)
+
     def on_exec(self) -> None:
         """Another program runs; the sites are gone with the old one."""
         self._sites.forget_all()
@@ -245,8 +295,12 @@ class Target:
         _live.discard(self)
 
 
-def attach(pid: int, *, seal: bool = True) -> Target:
+def attach(pid: int, *, seal: bool = True, children: str = "clean") -> Target:
     """Trace a running process. Its threads do not notice: none is stopped.
+
+    children: what becomes of the children that it makes from now on. ``clean``: they get the original text and are let
+    go; ``follow``: each becomes a target of its own, in ``Target.children``, with the same probes, which count there
+    from 0. One that executes another program has no probes any more.
 
     seal: slot areas, made when the first slot is needed, are protected from the process itself (mseal, Linux 6.10) and
     stay mapped, empty, after a detach, for the next attach. seal=False: detach leaves nothing mapped.
@@ -254,7 +308,7 @@ def attach(pid: int, *, seal: bool = True) -> Target:
     Raises TargetGone (no such process), NotPermitted or AlreadyTraced (with what would help), UnsupportedTarget (32-bit
     code, a kernel thread, ourselves).
     """
-    target = Target(pid, seal=seal)
+    target = Target(pid, seal=seal, children=children)
     target._start()
     return target
 
@@ -267,12 +321,13 @@ def spawn(
     stdin: int = -1,
     stdout: int = -1,
     stderr: int = -1,
+    children: str = "clean",
 ) -> Target:
     """Start a program and trace it from its entry point on, where it waits, its libraries loaded, until ``run()`` or
     ``resume()``.
 
     `argv[0]` is looked up in PATH; `stdin`, `stdout`, `stderr` are file descriptors (-1: inherited). The process is a
-    child of ours: ``exit_code`` tells how it ended.
+    child of ours: ``exit_code`` tells how it ended. children: as for ``attach()``.
     """
     words = [os.fsencode(word) for word in argv]
     if not words:
@@ -285,7 +340,7 @@ def spawn(
     environment = [os.fsencode(f"{name}={value}") for name, value in variables.items()]
     sys.stdout.flush()
     pid = core_spawn.start(words, environment, None if cwd is None else os.fsencode(cwd), (stdin, stdout, stderr))
-    target = Target(pid)
+    target = Target(pid, children=children)
     target._kept = True
     try:
         target._start()

@@ -38,6 +38,9 @@ cdef extern from "<sys/ptrace.h>" nogil:
     const int PTRACE_O_TRACEVFORK
     const int PTRACE_O_TRACECLONE
     const int PTRACE_O_TRACEEXEC
+    const int PTRACE_EVENT_FORK
+    const int PTRACE_EVENT_VFORK
+    const int PTRACE_EVENT_CLONE
     const int PTRACE_EVENT_EXEC
     const int PTRACE_EVENT_STOP
     const int PTRACE_PEEKSIGINFO

@@ -11,7 +11,8 @@ enum site_state {
     SITE_LIVE = 0x01,     /* inserted; clear: removed, kept so that a late trap is recognised */
     SITE_ARMED = 0x02,    /* the patch is in the text */
     SITE_CALLBACK = 0x04, /* a hit goes to the caller of the loop while the task is stopped */
-    SITE_STEP = 0x08      /* run by single-step, by the fixup bits of the plan */
+    SITE_STEP = 0x08,     /* run by single-step, by the fixup bits of the plan */
+    SITE_GONE = 0x80      /* its memory is another's by now: never found again, and never written */
 };
 
 typedef struct site {

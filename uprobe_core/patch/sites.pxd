@@ -14,6 +14,7 @@ cdef extern from "patch/site.h" nogil:
         SITE_ARMED
         SITE_CALLBACK
         SITE_STEP
+        SITE_GONE
     ctypedef struct site_t:
         uint64_t vaddr
         uint64_t plan
@@ -43,8 +44,11 @@ cdef void sites_drop(sites_t *sites) noexcept nogil
 # A new, empty site at `vaddr`, which must not have one yet. Its number goes to `number`; 0 or -ENOMEM.
 cdef int site_add(sites_t *sites, uint64_t vaddr, uint32_t *number) noexcept nogil
 
-# The number of the site at `vaddr`, live or removed, or SITE_NONE.
+# The number of the site at `vaddr`, live or removed but not gone, or SITE_NONE.
 cdef uint32_t site_find(const sites_t *sites, uint64_t vaddr) noexcept nogil
+
+# The site's memory is another's by now. Its number stays, with its count; its address may get a new site.
+cdef void site_forget(site_t *site) noexcept nogil
 
 # Bytes that the table has allocated.
 cdef size_t sites_bytes(const sites_t *sites) noexcept nogil

@@ -28,6 +28,8 @@ cdef int index_make(sites_t *sites, uint32_t size) noexcept nogil:
     sites.index = index
     sites.index_size = size
     for number in range(sites.count):
+        if site_at(sites, number).state & SITE_GONE:
+            continue
         position = index_home(sites, site_at(sites, number).vaddr)
         while index[position] != SITE_NONE:
             position = index_next(sites, position)
@@ -93,8 +95,12 @@ cdef uint32_t site_find(const sites_t *sites, uint64_t vaddr) noexcept nogil:
     cdef uint32_t position = index_home(sites, vaddr)
     cdef uint32_t number = sites.index[position]
     while number != SITE_NONE:
-        if site_at(sites, number).vaddr == vaddr:
+        if site_at(sites, number).vaddr == vaddr and not site_at(sites, number).state & SITE_GONE:
             return number
         position = index_next(sites, position)
         number = sites.index[position]
     return SITE_NONE
+
+
+cdef void site_forget(site_t *site) noexcept nogil:
+    site.state = (site.state & ~<uint64_t>(SITE_LIVE | SITE_ARMED)) | SITE_GONE

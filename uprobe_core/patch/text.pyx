@@ -15,7 +15,8 @@ from uprobe_core.patch.arenas cimport (
     arena_slot_put, arena_slot_take, arenas_drop, arenas_make, slot_at, slot_vaddr,
 )
 from uprobe_core.patch.sites cimport (
-    SITE_ARMED, SITE_LIVE, SITE_NONE, SITE_STEP, SLOT_NONE, site_add, site_at, site_find, site_t, sites_drop, sites_make,
+    SITE_ARMED, SITE_GONE, SITE_LIVE, SITE_NONE, SITE_STEP, SLOT_NONE, site_add, site_at, site_find, site_forget, site_t,
+    sites_drop, sites_make,
 )
 from uprobe_core.status cimport (
     STATUS_CHANGED, STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED, STATUS_TRUNCATED,
@@ -278,15 +279,15 @@ cdef int patch_write(text_t *text, const uint32_t *sites, size_t count, bint arm
     done[0] = 0
     for i in range(count):
         site = site_at(&text.sites, sites[i])
-        if ((site.state & SITE_ARMED) != 0) == arm:
+        if ((site.state & SITE_ARMED) != 0) == arm or site.state & SITE_GONE:
             continue
         before = site.original[0] if arm else BREAKPOINT
         after = BREAKPOINT if arm else site.original[0]
         there = window_at(text, &window, site.vaddr, &size)
-        if size == 0 or there[0] != before:
+        if size < site.length or there[0] != before or memcmp(there + 1, site.original + 1, site.length - 1):
             # Somebody else wrote here, or the mapping is gone: what is there is not ours to overwrite.
             outcome = STATUS_CHANGED
-            site.state &= ~<uint64_t>SITE_ARMED
+            site_forget(site)
             continue
         status = memory_write(text.mem_fd, site.vaddr, &after, 1)
         if status < 0:

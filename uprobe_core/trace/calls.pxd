@@ -10,7 +10,7 @@ interrupted once more and returns what it would have returned.
 
 from libc.stdint cimport uint64_t
 
-from uprobe_core.trace.engine cimport engine_t
+from uprobe_core.trace.engine cimport engine_t, family_t
 from uprobe_core.trace.tasks cimport task_t
 
 # Before a task is interrupted: notes when the call in which it sleeps is over.
@@ -23,4 +23,4 @@ cdef void call_put_back(engine_t *engine, task_t *task) noexcept nogil
 cdef bint call_is_due(const task_t *task, uint64_t now_ns) noexcept nogil
 
 # The bell rings by itself when the next call is due.
-cdef void calls_set_alarm(engine_t *engine) noexcept nogil
+cdef void calls_set_alarm(family_t *family) noexcept nogil

@@ -89,17 +89,22 @@ cdef void call_put_back(engine_t *engine, task_t *task) noexcept nogil:
         task.call_put_back_ns = now_ns
     regs.orig_rax = <uint64_t>-1
     regs_set(task.tid, &regs)
-    calls_set_alarm(engine)
+    if task.call_due_ns and (engine.family.alarm_ns == 0 or task.call_due_ns < engine.family.alarm_ns):
+        engine.family.alarm_ns = task.call_due_ns
+        bell_set_alarm(&engine.family.twin.bell, task.call_due_ns)
 
 
-cdef void calls_set_alarm(engine_t *engine) noexcept nogil:
+cdef void calls_set_alarm(family_t *family) noexcept nogil:
     cdef uint64_t next_ns = 0
     cdef uint32_t i
     cdef task_t *task
-    for i in range(engine.tasks.mask + 1):
-        task = &engine.tasks.table[i]
-        if task.tid and task.call_due_ns and task.call_put_back_ns and (next_ns == 0 or task.call_due_ns < next_ns):
-            next_ns = task.call_due_ns
-    if next_ns != engine.alarm_ns:
-        engine.alarm_ns = next_ns
-        bell_set_alarm(&engine.twin.bell, next_ns)
+    cdef engine_t *engine = family.first
+    while engine != NULL:
+        for i in range(engine.tasks.mask + 1):
+            task = &engine.tasks.table[i]
+            if task.tid and task.call_due_ns and task.call_put_back_ns and (next_ns == 0 or task.call_due_ns < next_ns):
+                next_ns = task.call_due_ns
+        engine = engine.next
+    if next_ns != family.alarm_ns:
+        family.alarm_ns = next_ns
+        bell_set_alarm(&family.twin.bell, next_ns)

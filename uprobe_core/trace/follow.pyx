@@ -19,11 +19,11 @@ cdef enum:
 cdef void follow_task(engine_t *engine, pid_t tid) noexcept nogil:
     cdef int processor = task_processor(tid)
     cdef cpu_set_t set
-    engine.until_follow = FOLLOW_EVERY
-    if processor < 0 or processor == engine.processor or processor >= CPU_SETSIZE:
+    engine.family.until_follow = FOLLOW_EVERY
+    if processor < 0 or processor == engine.family.processor or processor >= CPU_SETSIZE:
         return
     CPU_ZERO(&set)
     CPU_SET(processor, &set)
     # Refused where a cpuset keeps us off that processor; then we stay where we are.
     if sched_setaffinity(0, sizeof(set), &set) == 0:
-        engine.processor = processor
+        engine.family.processor = processor

@@ -7,8 +7,8 @@ from posix.types cimport pid_t
 from uprobe_core.linux.doorbell cimport bell_reset
 from uprobe_core.linux.memory cimport memory_read
 from uprobe_core.linux.ptrace cimport (
-    PTRACE_EVENT_EXEC, PTRACE_EVENT_STOP, SI_KERNEL, ip_get, ip_set, siginfo_get, siginfo_set, siginfo_t, task_cont, task_detach,
-    task_interrupt, task_listen, task_step,
+    PTRACE_EVENT_CLONE, PTRACE_EVENT_EXEC, PTRACE_EVENT_FORK, PTRACE_EVENT_STOP, PTRACE_EVENT_VFORK, SI_KERNEL, ip_get,
+    ip_set, siginfo_get, siginfo_set, siginfo_t, task_cont, task_interrupt, task_listen, task_step,
 )
 from uprobe_core.linux.twin cimport twin_host_is_gone
 from uprobe_core.linux.wait cimport (
@@ -17,11 +17,12 @@ from uprobe_core.linux.wait cimport (
 )
 from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport (
-    SITE_ARMED, SITE_LIVE, SITE_NONE, SLOT_NONE, site_at, site_find, site_t,
+    SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, site_find, site_forget, site_t,
 )
-from uprobe_core.trace.children cimport child_settle
+from uprobe_core.trace.children cimport child_execute, child_expect, child_meet
 from uprobe_core.trace.deferral cimport signal_can_wait, signal_catch_up, signal_give_back, signal_put_off
-from uprobe_core.trace.engine cimport LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_NONE, LOOP_ORPHANED
+from uprobe_core.trace.engine cimport LOOP_AREA, LOOP_BELL, LOOP_CHILD, LOOP_ENDED, LOOP_EXEC, LOOP_NONE, LOOP_ORPHANED
+from uprobe_core.trace.family cimport family_find
 from uprobe_core.trace.follow cimport follow_task
 from uprobe_core.trace.hit cimport hit_serve, slot_can_finish, slot_leave, step_abort, step_finish
 from uprobe_core.trace.restart cimport restart_deliver, restart_is_frame, restart_settle
@@ -60,15 +61,12 @@ cdef inline bint signal_stops(int signal) noexcept nogil:
 cdef int task_exec(engine_t *engine, task_t *task) noexcept nogil:
     """The task runs another program; nothing of ours is in it."""
     cdef pid_t tid = task.tid
-    cdef site_t *site
     cdef uint32_t number
     if task.flags & TASK_FOREIGN:
-        task_remove(&engine.tasks, tid)
-        return <int>task_detach(tid, 0)
+        return child_execute(engine, tid)
     for number in range(engine.text.sites.count):
-        site = site_at(&engine.text.sites, number)
-        site.state &= ~<uint64_t>(SITE_LIVE | SITE_ARMED)
-        site.users = site.armers = 0
+        site_forget(site_at(&engine.text.sites, number))
+        site_at(&engine.text.sites, number).slot = SLOT_NONE  # the arenas are gone with the rest
     # All other threads are gone, and the one that executed has the leader's tid now.
     tasks_keep(&engine.tasks, tid)
     return LOOP_EXEC
@@ -168,6 +166,11 @@ cdef int trap_serve(engine_t *engine, task_t *task) noexcept nogil:
     return signal_deliver(engine, task, SIGTRAP)
 
 
+cdef inline int stop_pass(const task_t *task) noexcept nogil:
+    """A stop that asks for nothing: the task goes on as before."""
+    return <int>(task_step(task.tid, 0) if task.flags & (TASK_STEPPING | TASK_DEFERRING) else task_cont(task.tid, 0))
+
+
 cdef int stop_serve(engine_t *engine, const stop_t *stop) noexcept nogil:
     cdef task_t *task = task_find(&engine.tasks, stop.tid)
     cdef int event = stop_event(stop)
@@ -176,18 +179,25 @@ cdef int stop_serve(engine_t *engine, const stop_t *stop) noexcept nogil:
     if stop_is_end(stop):
         return task_end(engine, stop)
     if task == NULL:
-        status = child_settle(engine, stop.tid)
+        return LOOP_NONE
     elif event == PTRACE_EVENT_STOP and signal_stops(signal):
         status = <int>task_listen(stop.tid)
     elif event == PTRACE_EVENT_EXEC:
         return task_exec(engine, task)
+    elif event == PTRACE_EVENT_FORK or event == PTRACE_EVENT_VFORK or event == PTRACE_EVENT_CLONE:
+        status = child_expect(engine, stop.tid, event)
+        if status == LOOP_CHILD:
+            return status
+        task = task_find(&engine.tasks, stop.tid)
+        if status == 0 and task != NULL:
+            status = stop_pass(task)
     elif event:
-        # An interruption that came late, or the parent's side of a fork or clone: the child reports by itself.
-        status = <int>(task_step(stop.tid, 0) if task.flags & (TASK_STEPPING | TASK_DEFERRING) else task_cont(stop.tid, 0))
+        # An interruption that came late.
+        status = stop_pass(task)
     elif signal == SIGTRAP:
         engine.stops += 1
-        engine.until_follow -= 1
-        if engine.until_follow == 0:
+        engine.family.until_follow -= 1
+        if engine.family.until_follow == 0:
             follow_task(engine, stop.tid)
         status = trap_serve(engine, task)
     else:
@@ -210,20 +220,26 @@ cdef bint stop_is_hit_taken_back(engine_t *engine, const stop_t *stop) noexcept 
     return ip_set(stop.tid, ip - 1) == 0
 
 
-cdef int loop_run(engine_t *engine) noexcept nogil:
+cdef int loop_run(family_t *family) noexcept nogil:
+    cdef engine_t *engine
     cdef stop_t stop
     cdef int status
     while True:
         status = stop_wait_any(&stop)
-        if twin_host_is_gone(&engine.twin):
+        if twin_host_is_gone(&family.twin):
             return LOOP_ORPHANED
         if status == -EINTR:
             continue
         if status < 0:
             return status
-        if stop.tid == engine.twin.bell.pid:
-            bell_reset(&engine.twin.bell)
+        if stop.tid == family.twin.bell.pid:
+            bell_reset(&family.twin.bell)
             return LOOP_BELL
-        status = stop_serve(engine, &stop)
+        engine = family_find(family, stop.tid)
+        if engine == NULL:
+            status = child_meet(family, &stop)
+        else:
+            family.current = engine
+            status = stop_serve(engine, &stop)
         if status != LOOP_NONE:
             return status

@@ -35,6 +35,7 @@ ctypedef struct task_t:
     uint64_t call_put_back_ns
     int64_t call_result
     long call_number
+    pid_t child          # that it has made, and that nobody has settled yet; 0: none
 
 ctypedef struct tasks_t:
     task_t *table   # open addressing, power of two, at most half full

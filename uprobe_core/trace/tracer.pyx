@@ -16,26 +16,23 @@ from posix.types cimport pid_t
 
 from uprobe_core.abi cimport SLOT_SIZE, regs_t
 from uprobe_core.linux.doorbell cimport bell_ring
-from uprobe_core.linux.memory cimport memory_read, memory_read_some, memory_write
-from uprobe_core.linux.remote_call cimport remote_begin, remote_end, remote_syscall, remote_t
+from uprobe_core.linux.memory cimport memory_read, memory_read_some
 from uprobe_core.linux.twin cimport twin_call, twin_start, twin_stop
 from uprobe_core.patch.arenas cimport arena_add, arena_slot_take, slot_vaddr
+from uprobe_core.patch.copies cimport text_copy
 from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_LIVE, SLOT_NONE, site_at, site_t, sites_bytes
-from uprobe_core.patch.text cimport (
-    image_t, insertion_t, needs_add, needs_clear, slot_needs_t, text_arm, text_disarm, text_drop, text_insert, text_make, text_rewrite,
-)
+from uprobe_core.patch.text cimport insertion_t, needs_add, needs_clear, slot_needs_t, text_drop, text_make
 from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
 from uprobe_core.trace.engine cimport (
-    LOOP_AREA, LOOP_BELL, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, LOOP_IN_PLACE, LOOP_NONE, LOOP_ORPHANED, engine_t,
+    CHILDREN_CLEAN, CHILDREN_FOLLOW, LOOP_AREA, LOOP_BELL, LOOP_CHILD, LOOP_ENDED, LOOP_EXEC, LOOP_HIT, engine_t, family_t,
 )
-from uprobe_core.trace.hit cimport hit_resume
-from uprobe_core.trace.in_place cimport step_in_place
-from uprobe_core.trace.loop cimport loop_run
-from uprobe_core.trace.start cimport target_go, target_run_to
-from uprobe_core.trace.tasks cimport task_find, task_t, tasks_drop, tasks_make
-from uprobe_core.trace.world cimport (
-    calls_serve, engine_leave, slots_reclaim, task_halt, task_release, world_resume, world_seize, world_stop,
+from uprobe_core.trace.family cimport family_join
+from uprobe_core.trace.orders cimport (
+    family_orphaned, order_adopt, order_arm, order_call, order_disarm, order_forget, order_go, order_insert, order_leave,
+    order_reclaim, order_resume, order_rewrite, order_run, order_run_to, order_seize, order_set_off, order_stop, order_t,
+    order_write,
 )
+from uprobe_core.trace.tasks cimport tasks_drop, tasks_make
 
 from uprobe_core.x86.decode cimport DECODE_64
 
@@ -47,151 +44,35 @@ BELL = LOOP_BELL
 HIT = LOOP_HIT
 EXEC = LOOP_EXEC
 ENDED = LOOP_ENDED
+CHILD = LOOP_CHILD
+CLEAN = CHILDREN_CLEAN
+FOLLOW = CHILDREN_FOLLOW
 
 REGISTERS = (
     "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",
     "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
 )
 
-# The arguments of one call into the tracer; the engine comes first so that all calls look alike.
-ctypedef struct order_t:
-    engine_t *engine
-    insertion_t *insertions
-    const uint32_t *sites
-    size_t count
-    size_t done
-    int mode
-    int strategy
-    int near
-    image_t image
-    pid_t tid
-    int deadline_ms
-    uint64_t vaddr
-    long number
-    uint64_t arguments[6]
-    int64_t result
-    void *buffer
-    regs_t *regs
-
-
-cdef int order_seize(void *argument) noexcept nogil:
-    return world_seize((<order_t *>argument).engine)
-
-
-cdef int order_run(void *argument) noexcept nogil:
-    cdef engine_t *engine = (<order_t *>argument).engine
-    cdef int status = loop_run(engine)
-    while status == LOOP_IN_PLACE:
-        status = step_in_place(engine)
-        if status == 0:
-            status = loop_run(engine)
-    if status == LOOP_BELL:
-        calls_serve(engine)
-    return status
-
-
-cdef int order_resume(void *argument) noexcept nogil:
-    """Sends the task at the hit on its way."""
-    cdef order_t *order = <order_t *>argument
-    cdef engine_t *engine = order.engine
-    cdef task_t *task = task_find(&engine.tasks, engine.hit_tid)
-    cdef int status
-    if task == NULL:
-        return 0
-    status = hit_resume(engine, task, site_at(&engine.text.sites, engine.hit_site), order.regs)
-    return step_in_place(engine) if status == LOOP_IN_PLACE else status
-
-
-cdef int order_insert(void *argument) noexcept nogil:
-    cdef order_t *order = <order_t *>argument
-    return text_insert(&order.engine.text, order.insertions, order.count, order.mode, order.strategy, order.near,
-                       &order.image)
-
-
-cdef int order_rewrite(void *argument) noexcept nogil:
-    cdef order_t *order = <order_t *>argument
-    return text_rewrite(&order.engine.text, order.vaddr, order.vaddr + order.count)
-
-
-cdef int order_arm(void *argument) noexcept nogil:
-    cdef order_t *order = <order_t *>argument
-    return text_arm(&order.engine.text, order.sites, order.count, &order.done)
-
-
-cdef int order_disarm(void *argument) noexcept nogil:
-    cdef order_t *order = <order_t *>argument
-    return text_disarm(&order.engine.text, order.sites, order.count, &order.done)
-
-
-cdef int order_call(void *argument) noexcept nogil:
-    cdef order_t *order = <order_t *>argument
-    cdef engine_t *engine = order.engine
-    cdef remote_t remote
-    cdef int status, ended
-    status = task_halt(engine, order.tid, order.deadline_ms)
-    if status < 0:
-        return status
-    status = remote_begin(&remote, engine.pid, order.tid, order.vaddr)
-    if status == 0:
-        status = remote_syscall(&remote, order.number, order.arguments, &order.result)
-        ended = remote_end(&remote, engine.pid)
-        status = min(status, ended)
-    ended = task_release(engine, order.tid)
-    return min(status, ended)
-
-
-cdef int order_reclaim(void *argument) noexcept nogil:
-    cdef order_t *order = <order_t *>argument
-    return slots_reclaim(order.engine, order.deadline_ms)
-
-
-cdef int order_stop(void *argument) noexcept nogil:
-    cdef order_t *order = <order_t *>argument
-    return world_stop(order.engine, order.deadline_ms)
-
-
-cdef int order_go(void *argument) noexcept nogil:
-    return world_resume((<order_t *>argument).engine)
-
-
-cdef int order_leave(void *argument) noexcept nogil:
-    return engine_leave((<order_t *>argument).engine)
-
-
-cdef int order_run_to(void *argument) noexcept nogil:
-    cdef order_t *order = <order_t *>argument
-    return target_run_to(order.engine, order.vaddr)
-
-
-cdef int order_set_off(void *argument) noexcept nogil:
-    return target_go((<order_t *>argument).engine)
-
-
-cdef int order_write(void *argument) noexcept nogil:
-    cdef order_t *order = <order_t *>argument
-    return memory_write(order.engine.text.mem_fd, order.vaddr, order.buffer, order.count)
-
-
-cdef int engine_orphaned(void *argument) noexcept nogil:
-    return engine_leave(<engine_t *>argument)
-
-
 cdef class Tracer:
     """Traces process `pid` from the moment of start() until leave() or the target's end."""
 
     cdef engine_t engine
+    cdef family_t own_family
+    cdef readonly Tracer root  # whose family this is; keeps it alive
     cdef order_t order
     cdef bint started
-    cdef object ringable
 
-    def __cinit__(self, pid_t pid):
+    def __cinit__(self, pid_t pid, Tracer parent=None):
         # The processor that the target runs on is the one that we run on.
         cdef uint32_t options = DECODE_64 | decode_host_vendor()
         memset(&self.engine, 0, sizeof(engine_t))
+        memset(&self.own_family, 0, sizeof(family_t))
         self.engine.pid = pid
-        self.engine.processor = -1
-        self.engine.until_follow = 1
         self.engine.text.mem_fd = -1
+        self.root = self if parent is None else parent.root
+        self.engine.family = &self.root.own_family
+        self.engine.family.processor = -1
+        self.engine.family.until_follow = 1
         if tasks_make(&self.engine.tasks) < 0 or text_make(&self.engine.text, -1, options) < 0:
             raise MemoryError("tracer: no memory for its tables")
 
@@ -209,19 +90,22 @@ cdef class Tracer:
     cdef int call(self, int (*function)(void *) noexcept nogil) except? -1:
         cdef int status
         with nogil:
-            status = twin_call(&self.engine.twin, function, &self.order)
+            status = twin_call(&self.engine.family.twin, function, &self.order)
         if status < 0:
             raise OSError(-status, f"pid {self.engine.pid}: {os.strerror(-status)}")
         return status
 
-    def start(self, bint apart):
-        """Make the tracer and seize all threads. apart: in a process of its own. OSError says why not."""
+    def start(self, bint apart, int children):
+        """Make the tracer and seize all threads. apart: in a process of its own. children: CLEAN or FOLLOW. OSError says
+        why not."""
         cdef int status
+        self.engine.children = children
         with nogil:
-            status = twin_start(&self.engine.twin, apart, engine_orphaned, &self.engine)
+            status = twin_start(&self.own_family.twin, apart, family_orphaned, &self.own_family)
         if status < 0:
             raise OSError(-status, f"cannot start the tracer: {os.strerror(-status)}")
         self.started = True
+        family_join(&self.engine)
         self.blank()
         try:
             self.call(order_seize)
@@ -232,23 +116,53 @@ cdef class Tracer:
 
     def open_memory(self):
         """Open the target's memory; once more after an exec."""
-        fd = os.open(f"/proc/{self.engine.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fd = os.open(f"/proc/{self.engine.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # The first thread has ended, and its memory went with it; the others have it still.
+            fd = os.open(f"/proc/{self.tasks()[0]}/mem", os.O_RDWR | os.O_CLOEXEC)
         if self.engine.text.mem_fd >= 0:
             os.close(self.engine.text.mem_fd)
         self.engine.text.mem_fd = fd
 
     def ring(self):
         """From any thread: make run() return BELL."""
-        if self.started:
-            bell_ring(&self.engine.twin.bell)
+        if self.engine.family.twin.bell.pid:
+            bell_ring(&self.engine.family.twin.bell)
 
     def run(self):
-        """Serve stops until something needs the caller: BELL, HIT, EXEC, AREA or ENDED."""
+        """Serve stops of the whole family until something needs the caller: BELL, HIT, EXEC, AREA, CHILD or ENDED, in
+        the process `current`."""
         self.blank()
         return self.call(order_run)
 
+    @property
+    def pid(self):
+        """Of the process."""
+        return self.engine.pid
+
+    @property
+    def current(self):
+        """The pid of the process of the last event; of CHILD: the parent."""
+        return 0 if self.engine.family.current == NULL else self.engine.family.current.pid
+
+    def adopt_child(self):
+        """After CHILD: the tracer of the new process, with the same sites and no counts; or with none, if the process
+        executes another program. It goes on with the next run(). OSError: it is gone already, and cleaned."""
+        cdef Tracer child = Tracer(self.engine.family.child_tid, self)
+        child.engine.children = self.engine.children
+        child.engine.parent = &self.engine
+        child.engine.text.decode_options = self.engine.text.decode_options
+        child.started = True
+        child.open_memory()
+        if not self.engine.family.child_executes and text_copy(&child.engine.text, &self.engine.text) < 0:
+            raise MemoryError(f"no memory for the sites of process {child.engine.pid}")
+        child.blank()
+        child.call(order_adopt)
+        return child
+
     def leave(self, uint64_t unmap_gadget):
-        """Take everything back, let go of all threads, end the tracer.
+        """Take everything back and let go of all threads; the last of a family ends the tracer.
 
         unmap_gadget: address of a `syscall` outside the arenas, to unmap those with that are not sealed (which are
         emptied); 0: none is unmapped.
@@ -261,8 +175,9 @@ cdef class Tracer:
             self.call(order_leave)
         finally:
             self.started = False
-            with nogil:
-                twin_stop(&self.engine.twin)
+            if self.engine.family.first == NULL:
+                with nogil:
+                    twin_stop(&self.engine.family.twin)
 
     # ---- sites
 
@@ -401,6 +316,13 @@ cdef class Tracer:
             site.state |= SITE_CALLBACK
         else:
             site.state &= ~<uint64_t>SITE_CALLBACK
+
+    def forget(self, uint64_t low, uint64_t high):
+        """The sites in [low, high) are gone with their memory: nothing is written. How many there were."""
+        cdef order_t *order = self.blank()
+        order.vaddr = low
+        order.count = high - low
+        return self.call(order_forget)
 
     @property
     def site_count(self):

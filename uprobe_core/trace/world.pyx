@@ -21,8 +21,9 @@ from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.sites cimport SITE_ARMED, SITE_NONE, SLOT_NONE, site_at, site_find
 from uprobe_core.patch.text cimport text_disarm, text_reclaim
 from uprobe_core.trace.calls cimport call_is_due, call_note, call_put_back, calls_set_alarm
+from uprobe_core.trace.children cimport children_give_up
 from uprobe_core.trace.deferral cimport signal_give_back
-from uprobe_core.trace.engine cimport LOOP_ENDED, LOOP_EXEC, LOOP_NONE
+from uprobe_core.trace.engine cimport CHILDREN_CLEAN, LOOP_CHILD, LOOP_ENDED, LOOP_EXEC
 from uprobe_core.trace.hit cimport slot_leave, step_abort
 from uprobe_core.trace.loop cimport stop_is_hit_taken_back, stop_serve
 from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_HELD, TASK_KEPT, TASK_SPARED, TASK_STEPPING, task_add, task_find, task_t
@@ -121,7 +122,7 @@ cdef int trap_let_out(engine_t *engine, pid_t tid) noexcept nogil:
     if status == 0:
         status = stop_wait_task(tid, &stop)
     if status == 0:
-        status = settled_serve(engine, &stop)
+        status = min(settled_serve(engine, &stop), 0)
     return status if status < 0 else <int>task_interrupt(tid)
 
 
@@ -133,7 +134,7 @@ cdef int settled_serve(engine_t *engine, const stop_t *stop) noexcept nogil:
     status = stop_serve(engine, stop)
     if status == LOOP_ENDED or status == LOOP_EXEC:
         return -ESRCH
-    return min(status, 0)
+    return status if status == LOOP_CHILD else min(status, 0)
 
 
 cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
@@ -162,7 +163,15 @@ cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
         held[0] = True
         call_put_back(engine, task)
         return 0
-    return settled_serve(engine, &stop)
+    status = settled_serve(engine, &stop)
+    if status == LOOP_CHILD:
+        # It waits at its fork; the child is met when the loop runs again, and goes on only then.
+        task = task_find(&engine.tasks, tid)
+        task.status = stop.status
+        task.flags |= TASK_HELD
+        held[0] = True
+        return 0
+    return status
 
 
 cdef int task_keep(engine_t *engine, pid_t tid) noexcept nogil:
@@ -226,12 +235,9 @@ cdef int task_release(engine_t *engine, pid_t tid) noexcept nogil:
     return <int>task_cont(tid, 0)
 
 
-cdef void calls_serve(engine_t *engine) noexcept nogil:
-    cdef uint64_t now_ns = monotonic_ns()
+cdef void calls_end(engine_t *engine, uint64_t now_ns) noexcept nogil:
     cdef uint32_t i
     cdef pid_t tid
-    if engine.alarm_ns == 0 or now_ns < engine.alarm_ns:
-        return
     for i in range(engine.tasks.mask + 1):
         tid = engine.tasks.table[i].tid
         if not tid or engine.tasks.table[i].call_due_ns == 0 or engine.tasks.table[i].call_due_ns > now_ns:
@@ -240,7 +246,17 @@ cdef void calls_serve(engine_t *engine) noexcept nogil:
             engine.tasks.table[i].call_due_ns = 0
         elif task_halt(engine, tid, CALL_MS) == 0:
             task_release(engine, tid)
-    calls_set_alarm(engine)
+
+
+cdef void calls_serve(family_t *family) noexcept nogil:
+    cdef uint64_t now_ns = monotonic_ns()
+    cdef engine_t *engine = family.first
+    if family.alarm_ns == 0 or now_ns < family.alarm_ns:
+        return
+    while engine != NULL:
+        calls_end(engine, now_ns)
+        engine = engine.next
+    calls_set_alarm(family)
 
 
 cdef int world_stop(engine_t *engine, int deadline_ms) noexcept nogil:
@@ -395,18 +411,20 @@ cdef void tasks_spare(engine_t *engine) noexcept nogil:
             task.flags |= TASK_SPARED
 
 
-cdef int engine_leave(engine_t *engine) noexcept nogil:
+cdef int engine_leave(engine_t *engine, bint last) noexcept nogil:
     cdef uint32_t i
     cdef int status
     if engine.ended:
         return 0
+    engine.children = CHILDREN_CLEAN
     sites_disarm(engine)
     # A tracer in the host's own thread is still there when the host believes that it has left.
-    if engine.twin.pid:
+    if last and engine.family.twin.pid:
         tasks_spare(engine)
     status = world_stop(engine, LEAVE_MS)
     if engine.ended:
         return 0
+    children_give_up(engine)
     tasks_clear(engine)
     if status == 0:
         arenas_empty(engine)
