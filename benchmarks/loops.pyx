@@ -5,7 +5,8 @@ from libc.string cimport memcpy, memset
 
 from uprobe_core.abi cimport effects_t, insn_t, regs_t
 from uprobe_core.patch.slots cimport slot_put, slot_take, slots_drop, slots_make, slots_t
-from uprobe_core.x86.decode cimport DECODE_64, insn_decode, insn_effects
+from uprobe_core.x86.decode cimport DECODE_64, insn_decode
+from uprobe_core.x86.effects cimport insn_effects
 from uprobe_core.x86.emulate cimport emulate, emulate_ip, plan_sets_ip
 from uprobe_core.x86.fixup cimport access_t, fixup_begin, fixup_finish, place_t, saved_t
 from uprobe_core.x86.relocate cimport Plan

@@ -257,6 +257,13 @@ enum refusal {
     REFUSAL_RSEQ,             /* inside a restartable sequence */
     REFUSAL_RESTORER,         /* the signal restorer: unwinders recognise its bytes */
     REFUSAL_NO_START,         /* no symbol or unwind entry to decode from */
+    /* No jump can be written there; a trap can. */
+    REFUSAL_SHORT,            /* fewer than five bytes before the next place where control may come in */
+    REFUSAL_LED_INTO,         /* control may come into the middle of the instruction */
+    REFUSAL_INDIRECT,         /* the function has a computed jump of which it is not known where it leads */
+    REFUSAL_PAGE,             /* five bytes would reach into the next page */
+    REFUSAL_FAULTS,           /* an instruction behind the first may fault, and the program handles faults */
+    REFUSAL_SYSTEM_CALL,      /* a system call: the kernel remembers where it was made */
     REFUSAL_COUNT
 };
 
@@ -280,5 +287,115 @@ typedef struct plan {
     uint8_t reserved;
     uint8_t copy[20];      /* the rewritten instruction; copy_length bytes, at most 15 */
 } plan_t;
+
+/* ---- hit code --------------------------------------------------------------------------------- */
+
+/* A board is memory that the target and we share: a stride of 1 << shift bytes a processor, in order of its number, and
+ * one more, which the tracer writes at stops. Everything that one processor writes lies in its stride. */
+
+enum hit_action { HIT_COUNT, HIT_RECORD };
+
+/* A ring, at an offset in the stride: three lines of 64 bytes, then 1 << order records. `head` and `tail` count records
+ * in steps of RING_STEP; below that, `head` has how many hits were let go by since the last one that was sampled. */
+#define RING_STEP_SHIFT 20
+#define RING_STEP (1u << RING_STEP_SHIFT) /* also the most that 1-in-N sampling can have as its N */
+#define RING_HEADER 192u
+typedef struct ring {
+    uint64_t head; /* written by the processor that the ring is of */
+    uint64_t lost; /* hits that found the ring full */
+    uint64_t hit_line[6];
+    uint64_t tail; /* written by the reader */
+    uint64_t reader_line[7];
+    uint64_t budget; /* of the first stride: hits that are still let through, as a signed number */
+    uint64_t board_line[7];
+} ring_t;
+
+_Static_assert(sizeof(ring_t) == RING_HEADER, "ring_t");
+
+/* A record; its fields follow, 8 bytes each. */
+typedef struct record {
+    uint64_t tsc;
+    uint32_t tid;
+    uint32_t site; /* its number; RECORD_UNREAD: stack fields could not be read and are 0 */
+} record_t;
+
+#define RECORD_UNREAD 0x80000000u
+#define HIT_FIELDS_MAX 16
+#define HIT_STACK_MAX 256 /* words above the stack pointer that a field can name */
+
+enum hit_field_kind { FIELD_REGISTER, FIELD_STACK };
+
+typedef struct hit_field {
+    uint8_t kind;     /* enum hit_field_kind */
+    uint8_t number;   /* the register, rsp as it is at the hit */
+    uint16_t word;    /* FIELD_STACK: the 8 bytes at rsp + 8 * word */
+} hit_field_t;
+
+/* What a predicate is compiled to: a program for a stack of 64-bit words. It holds if every OP_TEST finds other than 0. */
+enum predicate_code {
+    OP_CONSTANT, OP_REGISTER, OP_STACK, OP_TID, /* push `value`, register `value`, word `value` above rsp, the tid */
+    OP_INVERT, OP_NEGATE, OP_IS_ZERO, OP_SIGN_8, OP_SIGN_16, OP_SIGN_32, /* replace the top */
+    OP_ADD, OP_SUBTRACT, OP_MULTIPLY, OP_DIVIDE, OP_MODULO, /* replace the two on top; by 0 gives 0 */
+    OP_AND, OP_OR, OP_XOR, OP_SHIFT_LEFT, OP_SHIFT_RIGHT, OP_SHIFT_SIGNED, /* counts are taken modulo 64 */
+    OP_EQUAL, OP_UNEQUAL, OP_LESS, OP_LESS_EQUAL, OP_GREATER, OP_GREATER_EQUAL, /* unsigned; 0 or 1 */
+    OP_LESS_SIGNED, OP_LESS_EQUAL_SIGNED, OP_GREATER_SIGNED, OP_GREATER_EQUAL_SIGNED,
+    OP_TEST, /* pop; 0: the predicate does not hold */
+    OP_CODES
+};
+
+#define PREDICATE_OPS_MAX 128
+#define PREDICATE_DEPTH_MAX 16
+
+typedef struct predicate_op {
+    uint64_t code; /* enum predicate_code */
+    uint64_t value;
+} predicate_op_t;
+
+/* What is done at a hit. */
+typedef struct hitcode {
+    uint8_t action; /* enum hit_action */
+    uint8_t shift;  /* of the board */
+    uint8_t order;  /* of the ring */
+    uint8_t reserved;
+    uint8_t field_count;
+    uint8_t op_count; /* 0: every hit */
+    uint16_t board;   /* its literal in the gate page */
+    uint32_t offset;  /* in the stride: of the counter or the ring */
+    uint32_t budget;  /* in the first stride: of the number of hits that are still let through; 0: no end */
+    uint32_t every;   /* HIT_RECORD: one hit in so many; 0 and 1: all */
+    uint32_t site;
+    hit_field_t fields[HIT_FIELDS_MAX];
+    predicate_op_t ops[PREDICATE_OPS_MAX];
+} hitcode_t;
+
+/* Where it is done. */
+typedef struct hitplace {
+    uint64_t gate_vaddr;  /* of the literals; [i] is minus the address of board i, or 0 where it is closed */
+    uint32_t dead;        /* general registers whose value no longer matters */
+    uint8_t flags_dead;
+    uint8_t red_zone;     /* the 128 bytes below rsp may be in use */
+    uint8_t has_rseq;     /* every thread has registered a struct rseq, at rseq_offset */
+    uint8_t has_rdpid;
+    int32_t rseq_offset;  /* from the fs base */
+    uint32_t signature;   /* that was registered with it */
+    int32_t tid_offset;   /* from the fs base, of the thread's number; 0: not known */
+} hitplace_t;
+
+/* The restartable sequences of a stretch of code, by offset in it: nothing has happened before `end`, where everything
+ * has. A thread in between cannot be stepped (every stop sends it back to `again`): it is sent to `end`, and the hit done
+ * for it. */
+typedef struct hit_section {
+    uint32_t again; /* where an interrupted sequence begins anew */
+    uint32_t start;
+    uint32_t end;
+    uint32_t descriptor; /* where the displacement of the descriptor's address is */
+} hit_section_t;
+
+#define HIT_SECTIONS_MAX 16
+typedef struct hit_sections {
+    uint32_t count;
+    uint32_t signature;
+    hit_section_t sections[HIT_SECTIONS_MAX];
+} hit_sections_t;
 
 #endif

@@ -248,6 +248,12 @@ cdef extern from "abi.h" nogil:
         REFUSAL_RSEQ
         REFUSAL_RESTORER
         REFUSAL_NO_START
+        REFUSAL_SHORT
+        REFUSAL_LED_INTO
+        REFUSAL_INDIRECT
+        REFUSAL_PAGE
+        REFUSAL_FAULTS
+        REFUSAL_SYSTEM_CALL
         REFUSAL_COUNT
 
     ctypedef struct plan_t:
@@ -267,3 +273,107 @@ cdef extern from "abi.h" nogil:
         uint8_t form
         uint8_t disp_off
         uint8_t copy[20]
+
+    cpdef enum hit_action:
+        HIT_COUNT
+        HIT_RECORD
+    const unsigned int RING_STEP_SHIFT
+    const unsigned int RING_STEP
+    const unsigned int RING_HEADER
+    ctypedef struct ring_t:
+        uint64_t head
+        uint64_t lost
+        uint64_t tail
+        uint64_t budget
+
+    ctypedef struct record_t:
+        uint64_t tsc
+        uint32_t tid
+        uint32_t site
+    const unsigned int RECORD_UNREAD
+    const unsigned int HIT_FIELDS_MAX
+    const unsigned int HIT_STACK_MAX
+
+    cpdef enum hit_field_kind:
+        FIELD_REGISTER
+        FIELD_STACK
+    ctypedef struct hit_field_t:
+        uint8_t kind
+        uint8_t number
+        uint16_t word
+
+    cpdef enum predicate_code:
+        OP_CONSTANT
+        OP_REGISTER
+        OP_STACK
+        OP_TID
+        OP_INVERT
+        OP_NEGATE
+        OP_IS_ZERO
+        OP_SIGN_8
+        OP_SIGN_16
+        OP_SIGN_32
+        OP_ADD
+        OP_SUBTRACT
+        OP_MULTIPLY
+        OP_DIVIDE
+        OP_MODULO
+        OP_AND
+        OP_OR
+        OP_XOR
+        OP_SHIFT_LEFT
+        OP_SHIFT_RIGHT
+        OP_SHIFT_SIGNED
+        OP_EQUAL
+        OP_UNEQUAL
+        OP_LESS
+        OP_LESS_EQUAL
+        OP_GREATER
+        OP_GREATER_EQUAL
+        OP_LESS_SIGNED
+        OP_LESS_EQUAL_SIGNED
+        OP_GREATER_SIGNED
+        OP_GREATER_EQUAL_SIGNED
+        OP_TEST
+        OP_CODES
+    const unsigned int PREDICATE_OPS_MAX
+    const unsigned int PREDICATE_DEPTH_MAX
+    ctypedef struct predicate_op_t:
+        uint64_t code
+        uint64_t value
+
+    ctypedef struct hitcode_t:
+        uint8_t action
+        uint8_t shift
+        uint8_t order
+        uint8_t field_count
+        uint8_t op_count
+        uint16_t board
+        uint32_t offset
+        uint32_t budget
+        uint32_t every
+        uint32_t site
+        hit_field_t fields[HIT_FIELDS_MAX]
+        predicate_op_t ops[PREDICATE_OPS_MAX]
+
+    ctypedef struct hitplace_t:
+        uint64_t gate_vaddr
+        uint32_t dead
+        uint8_t flags_dead
+        uint8_t red_zone
+        uint8_t has_rseq
+        uint8_t has_rdpid
+        int32_t rseq_offset
+        uint32_t signature
+        int32_t tid_offset
+
+    ctypedef struct hit_section_t:
+        uint32_t again
+        uint32_t start
+        uint32_t end
+        uint32_t descriptor
+    const unsigned int HIT_SECTIONS_MAX
+    ctypedef struct hit_sections_t:
+        uint32_t count
+        uint32_t signature
+        hit_section_t sections[HIT_SECTIONS_MAX]

@@ -159,7 +159,13 @@ class refusal(IntEnum):
     REFUSAL_RSEQ = 20
     REFUSAL_RESTORER = 21
     REFUSAL_NO_START = 22
-    REFUSAL_COUNT = 23
+    REFUSAL_SHORT = 23
+    REFUSAL_LED_INTO = 24
+    REFUSAL_INDIRECT = 25
+    REFUSAL_PAGE = 26
+    REFUSAL_FAULTS = 27
+    REFUSAL_SYSTEM_CALL = 28
+    REFUSAL_COUNT = 29
 
 class rip_strategy(IntEnum):
     RIP_AUTO = 0
@@ -184,3 +190,54 @@ PLAN_ONE_STOP: int
 SLOT_SIZE: int
 OPERAND_NONE: int
 REG_NONE: int
+
+class hit_action(IntEnum):
+    HIT_COUNT = 0
+    HIT_RECORD = 1
+
+class hit_field_kind(IntEnum):
+    FIELD_REGISTER = 0
+    FIELD_STACK = 1
+
+class predicate_code(IntEnum):
+    OP_CONSTANT = 0
+    OP_REGISTER = 1
+    OP_STACK = 2
+    OP_TID = 3
+    OP_INVERT = 4
+    OP_NEGATE = 5
+    OP_IS_ZERO = 6
+    OP_SIGN_8 = 7
+    OP_SIGN_16 = 8
+    OP_SIGN_32 = 9
+    OP_ADD = 10
+    OP_SUBTRACT = 11
+    OP_MULTIPLY = 12
+    OP_DIVIDE = 13
+    OP_MODULO = 14
+    OP_AND = 15
+    OP_OR = 16
+    OP_XOR = 17
+    OP_SHIFT_LEFT = 18
+    OP_SHIFT_RIGHT = 19
+    OP_SHIFT_SIGNED = 20
+    OP_EQUAL = 21
+    OP_UNEQUAL = 22
+    OP_LESS = 23
+    OP_LESS_EQUAL = 24
+    OP_GREATER = 25
+    OP_GREATER_EQUAL = 26
+    OP_LESS_SIGNED = 27
+    OP_LESS_EQUAL_SIGNED = 28
+    OP_GREATER_SIGNED = 29
+    OP_GREATER_EQUAL_SIGNED = 30
+    OP_TEST = 31
+    OP_CODES = 32
+
+HIT_FIELDS_MAX: int
+HIT_STACK_MAX: int
+PREDICATE_DEPTH_MAX: int
+PREDICATE_OPS_MAX: int
+RECORD_UNREAD: int
+RING_HEADER: int
+RING_STEP: int

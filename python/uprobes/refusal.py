@@ -32,6 +32,12 @@ class Refusal(IntEnum):
     RSEQ = 20
     RESTORER = 21
     NO_START = 22
+    SHORT = 23
+    LED_INTO = 24
+    INDIRECT = 25
+    PAGE = 26
+    FAULTS = 27
+    SYSTEM_CALL = 28
 
     @property
     def sentence(self) -> str:
@@ -45,6 +51,7 @@ class Refusal(IntEnum):
 
 
 _BEFORE: Final = "probe the instruction before it"
+_TRAP: Final = "mode='trap'"
 _WORDS: Final[dict[Refusal, tuple[str, str | None]]] = {
     Refusal.NONE: ("the place can be probed", None),
     Refusal.UNDECODABLE: ("the bytes are no instruction of this processor", "is it data, or inside an instruction?"),
@@ -72,4 +79,10 @@ _WORDS: Final[dict[Refusal, tuple[str, str | None]]] = {
     ),
     Refusal.RESTORER: ("it is the signal restorer, which unwinders recognise by its bytes", None),
     Refusal.NO_START: ("no symbol or unwind entry says where instructions begin", "probe a function's first byte"),
+    Refusal.SHORT: ("a jump has five bytes, and control may come in before so many have passed", _TRAP),
+    Refusal.LED_INTO: ("control may come into the middle of the instruction", _TRAP),
+    Refusal.INDIRECT: ("the function has a computed jump, and it is not known where that leads", _TRAP),
+    Refusal.PAGE: ("the five bytes of a jump would reach into the next page", _TRAP),
+    Refusal.FAULTS: ("an instruction among the five bytes may fault, and the program handles faults", _TRAP),
+    Refusal.SYSTEM_CALL: ("a system call has to be made at its own address", _TRAP),
 }

@@ -10,8 +10,9 @@ from libc.string cimport memcpy, memset
 
 from uprobe_core.abi cimport effects_t, insn_t
 from uprobe_core.x86.decode cimport (
-    DECODE_32, DECODE_64, DECODE_AMD, DECODE_APX, DECODE_INTEL, insn_decode, insn_effects, insn_mnemonic,
+    DECODE_32, DECODE_64, DECODE_AMD, DECODE_APX, DECODE_INTEL, insn_decode, insn_mnemonic,
 )
+from uprobe_core.x86.effects cimport insn_effects
 
 AMD, INTEL, APX, BITS_64, BITS_32 = DECODE_AMD, DECODE_INTEL, DECODE_APX, DECODE_64, DECODE_32
 

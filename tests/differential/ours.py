@@ -61,7 +61,7 @@ class Decoded:
 def extension() -> ModuleType:
     """The compiled bulk.pyx, built where the cache has none for these sources."""
     source = Path(__file__).with_name("bulk.pyx")
-    contracts = [ROOT / "uprobe_core" / name for name in ("abi.h", "abi.pxd", "x86/decode.pxd")]
+    contracts = [ROOT / "uprobe_core" / name for name in ("abi.h", "abi.pxd", "x86/decode.pxd", "x86/effects.pxd")]
     folder = CACHE / f"bulk-{fingerprint([source, *contracts], [sys.version])}"
     built = folder / f"bulk{sysconfig.get_config_var('EXT_SUFFIX')}"
     if not built.exists():

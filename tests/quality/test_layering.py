@@ -18,7 +18,7 @@ LAYERS = [
     ("tests and measurements", ["tests", "benchmarks", "demo"]),
 ]
 # What a pure file may use beside its own layers: types and byte copying, nothing that reaches the system.
-PURE_LIBRARIES = {"libc.stdint", "libc.string", "libc.stddef", "collections", "enum", "cython"}
+PURE_LIBRARIES = {"libc.stdint", "libc.string", "libc.stddef", "array", "collections", "enum", "cython"}
 
 SOURCES = [
     path

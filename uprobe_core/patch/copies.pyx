@@ -7,7 +7,7 @@ from libc.string cimport memcpy
 
 from uprobe_core.linux.memory cimport memory_read_some, memory_write
 from uprobe_core.patch.arenas cimport arena_add, arena_t
-from uprobe_core.patch.sites cimport SITE_ARMED, SITE_GONE, site_add, site_at, site_forget, site_t
+from uprobe_core.patch.sites cimport SITE_ARMED, SITE_GONE, SITE_TAPPED, site_add, site_at, site_forget, site_t
 
 cdef enum:
     BREAKPOINT = 0xcc
@@ -32,6 +32,7 @@ cdef int text_copy(text_t *text, const text_t *other) noexcept nogil:
         site = site_at(&text.sites, number)
         site[0] = site_at(&other.sites, i)[0]
         site.hits = 0
+        site.state &= ~<uint64_t>SITE_TAPPED  # what is recorded of the other process stays there
     if other.orphan_count:
         text.orphans = <uint32_t *>malloc(other.orphan_count * sizeof(uint32_t))
         if text.orphans == NULL:

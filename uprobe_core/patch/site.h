@@ -12,6 +12,7 @@ enum site_state {
     SITE_ARMED = 0x02,    /* the patch is in the text */
     SITE_CALLBACK = 0x04, /* a hit goes to the caller of the loop while the task is stopped */
     SITE_STEP = 0x08,     /* run by single-step, by the fixup bits of the plan */
+    SITE_TAPPED = 0x20,   /* a hit is counted or recorded on boards while the task is stopped */
     SITE_GONE = 0x80      /* its memory is another's by now: never found again, and never written */
 };
 

@@ -14,6 +14,7 @@ cdef extern from "patch/site.h" nogil:
         SITE_ARMED
         SITE_CALLBACK
         SITE_STEP
+        SITE_TAPPED
         SITE_GONE
     ctypedef struct site_t:
         uint64_t vaddr

@@ -5,3 +5,4 @@ class site_state(IntEnum):
     SITE_ARMED = 2
     SITE_CALLBACK = 4
     SITE_STEP = 8
+    SITE_TAPPED = 32

@@ -6,6 +6,7 @@ from posix.types cimport pid_t
 from uprobe_core.abi cimport regs_t
 from uprobe_core.linux.twin cimport twin_t
 from uprobe_core.patch.text cimport text_t
+from uprobe_core.trace.taps cimport taps_t
 from uprobe_core.trace.tasks cimport tasks_t
 
 # Defined below.
@@ -57,3 +58,4 @@ cdef struct engine_t:
     # counters
     uint64_t stops        # all stops served
     uint64_t replayed     # hits taken back because a signal came first; they came again
+    taps_t taps           # what is counted and recorded at stops, beside the sites' own counts

@@ -9,10 +9,11 @@ from uprobe_core.linux.ptrace cimport (
     WORD_GS_BASE, ip_get, ip_set, regs_change, regs_get, regs_set, task_cont, task_step, word_get, word_set,
 )
 from uprobe_core.patch.arenas cimport slot_at, slot_vaddr
-from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_STEP, SLOT_NONE, site_at, site_t
+from uprobe_core.patch.sites cimport SITE_CALLBACK, SITE_STEP, SITE_TAPPED, SLOT_NONE, site_at, site_t
 from uprobe_core.trace.deferral cimport signal_catch_up
 from uprobe_core.trace.engine cimport LOOP_HIT, LOOP_IN_PLACE
 from uprobe_core.trace.restart cimport hit_is_replay, hit_take_back, restart_await
+from uprobe_core.trace.taps cimport taps_serve
 from uprobe_core.trace.tasks cimport TASK_DEFERRING, TASK_STEPPING
 from uprobe_core.x86.emulate cimport emulate, emulate_ip, plan_can_step, plan_sets_ip
 from uprobe_core.x86.fixup cimport (
@@ -46,14 +47,17 @@ cdef inline int access_make(pid_t tid, access_t *access) noexcept nogil:
 
 cdef int hit_serve(engine_t *engine, task_t *task, site_t *site) noexcept nogil:
     cdef long status
-    if site.state & SITE_CALLBACK:
+    if site.state & (SITE_CALLBACK | SITE_TAPPED):
         status = regs_get(task.tid, &engine.hit_regs)
         if status < 0:
             return <int>status
         engine.hit_regs.rip = site.vaddr
         if not hit_is_replay(task, site, engine.hit_regs.rsp):
-            site.hits += 1
-            return LOOP_HIT
+            if site.state & SITE_TAPPED:
+                taps_serve(&engine.taps, engine.hit_site, task.tid, &engine.hit_regs)
+            if site.state & SITE_CALLBACK:
+                site.hits += 1
+                return LOOP_HIT
     site.hits += 1
     return hit_resume(engine, task, site, NULL)
 

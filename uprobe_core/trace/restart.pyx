@@ -6,7 +6,7 @@ from uprobe_core.abi cimport regs_t
 from uprobe_core.linux.memory cimport memory_read
 from uprobe_core.linux.ptrace cimport regs_get, siginfo_get, siginfo_t, task_cont, task_step
 from uprobe_core.linux.wait cimport SIGTRAP
-from uprobe_core.patch.sites cimport SITE_ARMED, SITE_CALLBACK, SITE_NONE, site_at, site_find
+from uprobe_core.patch.sites cimport SITE_ARMED, SITE_CALLBACK, SITE_NONE, SITE_TAPPED, site_at, site_find
 from uprobe_core.trace.tasks cimport TASK_REPLAY, TASK_RESTARTING
 
 cdef enum:
@@ -22,7 +22,7 @@ cdef void hit_take_back(engine_t *engine, task_t *task, site_t *site, uint64_t r
     site.hits -= 1
     engine.replayed += 1
     task.taken_back += 1
-    if site.state & SITE_CALLBACK:
+    if site.state & (SITE_CALLBACK | SITE_TAPPED):
         task.flags |= TASK_REPLAY
         task.replay_ip = site.vaddr
         task.replay_rsp = rsp

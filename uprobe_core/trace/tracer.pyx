@@ -32,6 +32,7 @@ from uprobe_core.trace.orders cimport (
     order_reclaim, order_resume, order_rewrite, order_run, order_run_to, order_seize, order_set_off, order_stop, order_t,
     order_write,
 )
+from uprobe_core.trace.taps cimport taps_drop
 from uprobe_core.trace.tasks cimport tasks_drop, tasks_make
 
 from uprobe_core.x86.decode cimport DECODE_64
@@ -56,12 +57,6 @@ REGISTERS = (
 cdef class Tracer:
     """Traces process `pid` from the moment of start() until leave() or the target's end."""
 
-    cdef engine_t engine
-    cdef family_t own_family
-    cdef readonly Tracer root  # whose family this is; keeps it alive
-    cdef order_t order
-    cdef bint started
-
     def __cinit__(self, pid_t pid, Tracer parent=None):
         # The processor that the target runs on is the one that we run on.
         cdef uint32_t options = DECODE_64 | decode_host_vendor()
@@ -77,6 +72,7 @@ cdef class Tracer:
             raise MemoryError("tracer: no memory for its tables")
 
     def __dealloc__(self):
+        taps_drop(&self.engine.taps)
         tasks_drop(&self.engine.tasks)
         text_drop(&self.engine.text)
         if self.engine.text.mem_fd >= 0:

@@ -5,7 +5,7 @@ depends on the opcode comes from the tables that opcodes.txt makes. Where a size
 is no branch: a mispredicted one costs as much as all the look-ups.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 
 from uprobe_core.abi cimport *
@@ -19,7 +19,7 @@ cdef extern from *:
 # What the bytes before ModRM say; set by the parsers of the encodings.
 cdef struct opcode_t:
     const uint8_t *at    # the opcode byte
-    uint32_t root        # of the opcode map, in opcode_tree
+    uint32_t entry       # of the opcode byte in its map, in opcode_tree
     uint32_t rex         # W R X B as 8 4 2 1
     uint32_t rex_high
     uint32_t pp
@@ -28,6 +28,12 @@ cdef struct opcode_t:
     uint32_t evex
     uint32_t bare        # no REX or the like: byte registers 4 to 7 are AH to BH
     uint32_t suffix_size # 3DNow!: the opcode byte follows the operands
+    uint32_t apx         # what APX adds to the selector
+
+
+cdef inline uint32_t find_entry(uint32_t root, uint32_t byte) noexcept nogil:
+    """The entry of an opcode byte in a sparse map."""
+    return opcode_tree[opcode_sixteens[root + (byte >> 4)] + (byte & 15)]
 
 
 cdef inline const uint8_t *parse_prefixes(const uint8_t *cursor, const uint8_t *end, uint32_t mode_32, insn_t *out,
@@ -54,9 +60,10 @@ cdef inline const uint8_t *parse_prefixes(const uint8_t *cursor, const uint8_t *
     return cursor
 
 
-cdef inline void parse_vex(const uint8_t *cursor, uint32_t byte_class, insn_t *out, opcode_t *opcode) noexcept nogil:
-    """VEX (SDM vol. 2, 2.3.5) and XOP (APM vol. 3, 1.2.7)."""
-    cdef uint32_t first = cursor[1], last, map_number
+cdef inline uint32_t parse_vex(const uint8_t *cursor, uint32_t byte_class, insn_t *out,
+                               opcode_t *opcode) noexcept nogil:
+    """VEX (SDM vol. 2, 2.3.5) and XOP (APM vol. 3, 1.2.7). Returns the map's root, NO_ROOT where it is none."""
+    cdef uint32_t first = cursor[1], last, map_number, root
     if byte_class == BYTE_VEX2:
         last = first & 0x7F
         map_number = MAP_0F
@@ -73,12 +80,14 @@ cdef inline void parse_vex(const uint8_t *cursor, uint32_t byte_class, insn_t *o
     opcode.pp = last & 3
     opcode.vvvv = (last >> 3 & 15) ^ 15
     opcode.length = last >> 2 & 1
-    opcode.root = OPCODE_ROOT(out.encoding, map_number) if map_number < 16 else NO_ROOT
+    root = OPCODE_ROOT(out.encoding, map_number) if map_number < 16 else NO_ROOT
+    opcode.entry = find_entry(root, opcode.at[0])
+    return root
 
 
-cdef inline void parse_evex(const uint8_t *cursor, insn_t *out, opcode_t *opcode) noexcept nogil:
-    """EVEX (SDM vol. 2, 2.7.1). The fixed bits have been checked."""
-    cdef uint32_t p0 = cursor[1], p1 = cursor[2], p2 = cursor[3]
+cdef inline uint32_t parse_evex(const uint8_t *cursor, insn_t *out, opcode_t *opcode) noexcept nogil:
+    """EVEX (SDM vol. 2, 2.7.1). The fixed bits have been checked. Returns the map's root, NO_ROOT where it is none."""
+    cdef uint32_t p0 = cursor[1], p1 = cursor[2], p2 = cursor[3], root = OPCODE_ROOT(ENC_EVEX, p0 & 7)
     out.encoding = ENC_EVEX
     out.map = p0 & 7
     opcode.at = cursor + 4
@@ -88,7 +97,44 @@ cdef inline void parse_evex(const uint8_t *cursor, insn_t *out, opcode_t *opcode
     opcode.vvvv = ((p1 >> 3 & 15) ^ 15) | ((p2 << 1 & 16) ^ 16)
     opcode.length = p2 >> 5 & 3
     opcode.evex = p2 & 0x97
-    opcode.root = OPCODE_ROOT(ENC_EVEX, out.map)
+    opcode.entry = find_entry(root, opcode.at[0])
+    return root
+
+
+cdef inline uint32_t parse_evex_apx(const uint8_t *cursor, insn_t *out, opcode_t *opcode) noexcept nogil:
+    """EVEX with APX: B4 and X4 stand where bits were fixed, map 4 exists (APX architecture specification, 3.1.2.3)."""
+    cdef uint32_t root = parse_evex(cursor, out, opcode)
+    opcode.rex_high |= (cursor[1] >> 3 & 1) | (cursor[2] >> 1 & 2 ^ 2)
+    opcode.apx = <uint32_t>1 << SELECT_APX | (opcode.evex >> 4 & 1) << SELECT_ND | (opcode.evex >> 2 & 1) << SELECT_NF
+    if out.map == MAP_4:
+        root = OPCODE_ROOT(ENC_REX2, MAP_4)
+        opcode.entry = find_entry(root, opcode.at[0])
+    return root
+
+
+cdef inline int parse_rex2(const uint8_t *cursor, insn_t *out, opcode_t *opcode) noexcept nogil:
+    """REX2 (APX architecture specification, 3.1.2.1): a REX of five-bit registers and a choice of two maps."""
+    cdef uint32_t payload = cursor[1], byte = cursor[2], refused
+    out.encoding = ENC_REX2
+    opcode.at = cursor + 2
+    opcode.rex = payload & 15
+    opcode.rex_high = payload >> 4 & 7
+    opcode.bare = 0
+    opcode.apx = <uint32_t>1 << SELECT_REX2
+    out.map = <uint8_t>(payload >> 7)
+    out.rex_high = <uint8_t>opcode.rex_high
+    if out.map:
+        opcode.entry = opcode_tree[ROOT_0F + byte]
+        # Rows 3 and 8, the escapes; and there is no control or debug register from 16 on.
+        refused = byte >> 4 == 3 or byte >> 4 == 8 or decode_second_byte[byte] or byte >> 2 == 8 and payload & 0x40
+    else:
+        opcode.entry = opcode_tree[ROOT_ONE(0) + byte]
+        # Rows 4, 7, A and E, but for JMPABS; the other prefixes, which must stand before REX2.
+        refused = 0x4490 >> (byte >> 4) & 1 and byte != 0xA1 or decode_byte_class[0][byte] != BYTE_OPCODE and byte != 0x8F
+    if byte == 0xA1 and not out.map and (payload & 8 or out.prefixes & (
+            PFX_66 | PFX_67 | PFX_F2 | PFX_F3 | PFX_LOCK)):
+        refused = 1
+    return STATUS_INVALID if refused or out.prefixes & PFX_REX else STATUS_OK
 
 
 cdef inline void parse_3dnow(const uint8_t *modrm_at, uint32_t mode_32, insn_t *out, opcode_t *opcode) noexcept nogil:
@@ -101,14 +147,15 @@ cdef inline void parse_3dnow(const uint8_t *modrm_at, uint32_t mode_32, insn_t *
     out.encoding = ENC_3DNOW
     out.map = MAP_3DNOW
     opcode.at = modrm_at + 1 + size
-    opcode.root = OPCODE_ROOT(ENC_3DNOW, MAP_3DNOW)
+    opcode.entry = find_entry(OPCODE_ROOT(ENC_3DNOW, MAP_3DNOW), opcode.at[0])
     opcode.suffix_size = 1
 
 
-cdef inline int parse_opcode(const uint8_t *code, uint32_t mode_32, insn_t *out, opcode_t *opcode) noexcept nogil:
+cdef inline int parse_opcode(const uint8_t *code, uint32_t mode_32, uint32_t apx, insn_t *out,
+                             opcode_t *opcode) noexcept nogil:
     """Everything before ModRM. Where that is no opcode: the status, with out.length the bytes that decided."""
     cdef const uint8_t *cursor
-    cdef uint32_t byte_class, byte
+    cdef uint32_t byte_class, byte, root
     memset(opcode, 0, sizeof(opcode_t))
     opcode.bare = 1
     cursor = parse_prefixes(code, code + INSN_MAX, mode_32, out, opcode)
@@ -124,26 +171,36 @@ cdef inline int parse_opcode(const uint8_t *code, uint32_t mode_32, insn_t *out,
             return STATUS_OK
         out.map = MAP_0F38 if byte == 0x38 else MAP_0F3A if byte == 0x3A else MAP_0F
         opcode.at = cursor + 1 + (out.map != MAP_0F)
-        opcode.root = OPCODE_ROOT(ENC_LEGACY, out.map)
+        if out.map == MAP_0F:
+            opcode.entry = opcode_tree[ROOT_0F + byte]
+        else:
+            opcode.entry = find_entry(OPCODE_ROOT(ENC_LEGACY, out.map), opcode.at[0])
         return STATUS_OK
+    if byte_class == BYTE_REX2 and apx:
+        out.prefix_len += 2
+        out.length = <uint8_t>(out.prefix_len + 1)
+        return parse_rex2(cursor, out, opcode)
     # In 32-bit mode c4, c5 and 62 are LES, LDS and BOUND where ModRM names memory; 8f is XOP from map 8 on.
     if byte_class == BYTE_OPCODE or byte_class == BYTE_REX2 or byte_class == BYTE_XOP and (cursor[1] & 0x1F) < 8 or (
             mode_32 and byte_class != BYTE_XOP and cursor[1] < 0xC0):
         opcode.at = cursor
-        opcode.root = ROOT_ONE(mode_32)
+        opcode.entry = opcode_tree[ROOT_ONE(mode_32) + cursor[0]]
         return STATUS_OK
     out.length = out.prefix_len + 2
     if unlikely(out.prefixes & (PFX_66 | PFX_F2 | PFX_F3 | PFX_LOCK | PFX_REX)):
         return STATUS_PREFIX
     if byte_class == BYTE_EVEX:
-        if unlikely(cursor[1] & 8 or not cursor[2] & 4):
+        if apx:
+            root = parse_evex_apx(cursor, out, opcode)
+        elif unlikely(cursor[1] & 8 or not cursor[2] & 4):
             out.length += 1
             return STATUS_INVALID
-        parse_evex(cursor, out, opcode)
+        else:
+            root = parse_evex(cursor, out, opcode)
     else:
-        parse_vex(cursor, byte_class, out, opcode)
+        root = parse_vex(cursor, byte_class, out, opcode)
     out.length = <uint8_t>(opcode.at - code)
-    if unlikely(opcode.root == NO_ROOT):
+    if unlikely(root == NO_ROOT):
         return STATUS_INVALID
     if mode_32:  # there are eight registers: the high bits of their numbers are ignored
         opcode.rex &= 8
@@ -172,7 +229,7 @@ cdef int check_registers(const opcode_form_t *form, const opcode_t *opcode, cons
             return 0
     if rules & RULE_UNIQUE_DEST and (rules & RULE_VVVV and reg == vvvv or is_register and reg == rm):
         return 0
-    if rules & RULE_TILE and ((reg | vvvv) & 8 or is_register and rm & 8):
+    if rules & RULE_TILE and ((reg | vvvv) & 24 or is_register and rm & 8):
         return 0
     if form.slots >> SLOT_VVVV & SLOT_MASK and vvvv & 8:
         return 0
@@ -185,10 +242,21 @@ cdef int check_registers(const opcode_form_t *form, const opcode_t *opcode, cons
     return 1
 
 
+cdef inline int check_apx(const opcode_form_t *form, const opcode_t *opcode) noexcept nogil:
+    """What has been promoted: bits of the last byte that must be clear; ND, NF and L are the table's."""
+    if FORM_APX(form.memory) == APX_COND:
+        return not opcode.evex & 0x80
+    return not opcode.evex & (0x83 if FORM_APX(form.memory) == APX_LEGACY else 0x93)
+
+
 cdef inline int check_evex(const opcode_form_t *form, const opcode_t *opcode, uint32_t is_register,
                            uint32_t amd) noexcept nogil:
     """Masking, zeroing, broadcast, and register numbers that do not exist."""
     cdef uint32_t rules = form.rules, evex = opcode.evex
+    if unlikely(opcode.apx and is_register and opcode.rex_high & 2):
+        return 0  # X4 without an index
+    if unlikely(FORM_APX(form.memory)):
+        return check_apx(form, opcode)
     if evex & 7:
         if not rules & RULE_MASK:
             return 0
@@ -204,7 +272,7 @@ cdef inline int check_evex(const opcode_form_t *form, const opcode_t *opcode, ui
         elif not EVEX_BROADCAST(form.evex):
             return 0
     # Only APX has general registers from 16 on.
-    return not (form.slots >> SLOT_REG & SLOT_GPR and opcode.rex_high & 4)
+    return not (form.slots >> SLOT_REG & SLOT_GPR and opcode.rex_high & 4 and not opcode.apx)
 
 
 cdef inline uint32_t evex_disp_scale(const opcode_form_t *form, const opcode_t *opcode) noexcept nogil:
@@ -220,17 +288,21 @@ cdef inline uint32_t evex_disp_scale(const opcode_form_t *form, const opcode_t *
 cdef inline int check_operands(const opcode_form_t *form, const opcode_t *opcode, uint32_t is_register,
                                uint32_t mode_32, uint32_t amd, insn_t *out) noexcept nogil:
     """What VEX, EVEX and XOP ask of operands; scales an EVEX displacement, sets vvvv."""
-    cdef uint32_t rules = form.rules
+    cdef uint32_t rules = form.rules, rm
     if out.encoding == ENC_EVEX:
         if not check_evex(form, opcode, is_register, amd) or mode_32 and opcode.vvvv & 16:
             return 0
         if out.disp_size == 1:
             out.disp = out.disp << evex_disp_scale(form, opcode)
+    if unlikely(FORM_APX(form.memory) and form.attrs & INSN_STACK):  # PUSH2, POP2
+        rm = (out.modrm & 7) | (opcode.rex & 1) << 3 | (opcode.rex_high & 1) << 4
+        if rm == 4 or opcode.vvvv == 4 or form.slots >> SLOT_VVVV & SLOT_WRITE and rm == opcode.vvvv:
+            return 0
     if rules & RULE_VVVV:
         out.vvvv = <uint8_t>(opcode.vvvv & (7 if mode_32 else 31))
         if out.vvvv == 4 and form.slots >> SLOT_VVVV & SLOT_GPR:
             out.attrs |= INSN_STACK_POINTER
-    elif opcode.vvvv & (15 if rules & RULE_VSIB else 31):
+    elif opcode.vvvv & (15 if rules & RULE_VSIB else 31) and FORM_APX(form.memory) != APX_COND:
         return 0
     if form.size == SIZE_L:
         out.operand_size = <uint8_t>(out.operand_size << out.vector_length)
@@ -311,19 +383,20 @@ cdef inline uint32_t select_rounding(uint32_t selector, insn_t *out) noexcept no
 
 cdef int decode_vector(const uint8_t *code, uint32_t byte_class, uint64_t ip, uint32_t options,
                        insn_t *out) noexcept nogil:
-    """insn_decode for VEX, EVEX and XOP in 64-bit mode with no other prefix; `out` is zeroed."""
-    cdef uint32_t entry, selector, modrm, seen = 0
+    """insn_decode for VEX, EVEX and XOP in 64-bit mode with no other prefix and without APX; `out` is zeroed."""
+    cdef uint32_t entry, selector, modrm, root, seen = 0
     cdef const uint8_t *cursor
     cdef const opcode_form_t *form
     cdef opcode_t opcode
+    opcode.apx = 0
     if byte_class == BYTE_EVEX:
         if unlikely(code[1] & 8 or not code[2] & 4):
             return refuse(STATUS_INVALID, 3, out)
-        parse_evex(code, out, &opcode)
+        root = parse_evex(code, out, &opcode)
     else:
-        parse_vex(code, byte_class, out, &opcode)
+        root = parse_vex(code, byte_class, out, &opcode)
     cursor = opcode.at + 1
-    if unlikely(opcode.root == NO_ROOT):
+    if unlikely(root == NO_ROOT):
         return refuse(STATUS_INVALID, <uint32_t>(opcode.at - code), out)
     out.bits = 64
     out.rex = <uint8_t>opcode.rex
@@ -338,7 +411,7 @@ cdef int decode_vector(const uint8_t *code, uint32_t byte_class, uint64_t ip, ui
         SELECT_MODRM(modrm) | opcode.pp << SELECT_PP | opcode.length << SELECT_L | opcode.rex << SELECT_REXB
         | (options & DECODE_INTEL) << (SELECT_INTEL - 3)
     )
-    entry = find_leaf(opcode_tree[opcode.root + opcode.at[0]], selector, &seen)
+    entry = find_leaf(opcode.entry, selector, &seen)
     if entry & ENTRY_CHECKED:
         form = &opcode_forms[LEAF_FORM(entry)]
         if opcode.evex & 0x10 and modrm >= 0xC0 and EVEX_ROUNDING(form.evex):
@@ -355,14 +428,14 @@ cdef int decode_vector(const uint8_t *code, uint32_t byte_class, uint64_t ip, ui
 
 cdef int decode_uncommon(const uint8_t *code, uint64_t ip, uint32_t options, insn_t *out) noexcept nogil:
     """insn_decode for whatever comes: any prefixes, any map, either mode. `out` is zeroed."""
-    cdef uint32_t mode_32 = options >> 1 & 1, intel = options >> 3 & 1, p67  # DECODE_32, DECODE_INTEL
+    cdef uint32_t mode_32 = options >> 1 & 1, intel = options >> 3 & 1, p67, p66  # DECODE_32, DECODE_INTEL
     cdef uint32_t entry, selector, modrm, seen = 0, context, address_size, is_memory
     cdef const uint8_t *cursor
     cdef const opcode_form_t *form
     cdef opcode_t opcode
     cdef int status
 
-    status = parse_opcode(code, mode_32, out, &opcode)
+    status = parse_opcode(code, mode_32, options & DECODE_APX if not mode_32 else 0, out, &opcode)
     if unlikely(status):
         return refuse(status, out.length, out)
     out.bits = 32 if mode_32 else 64
@@ -372,7 +445,8 @@ cdef int decode_uncommon(const uint8_t *code, uint64_t ip, uint32_t options, ins
     out.opcode_off = <uint8_t>(opcode.at - code)
     p67 = out.prefixes >> 1 & 1
     address_size = (4 if mode_32 else 8) >> p67
-    context = CONTEXT(<uint32_t>MODE_32_BITS if mode_32 else intel, p67, opcode.rex >> 3, out.prefixes & PFX_66)
+    p66 = opcode.pp & 1 if out.encoding == ENC_EVEX and out.map == MAP_4 else out.prefixes & PFX_66
+    context = CONTEXT(<uint32_t>MODE_32_BITS if mode_32 else intel, p67, opcode.rex >> 3, p66)
 
     cursor = opcode.at + 1
     if unlikely(opcode.suffix_size):
@@ -380,9 +454,11 @@ cdef int decode_uncommon(const uint8_t *code, uint64_t ip, uint32_t options, ins
     modrm = cursor[0]
     selector = (
         SELECT_MODRM(modrm) | opcode.pp << SELECT_PP | opcode.length << SELECT_L | opcode.rex << SELECT_REXB
-        | intel << SELECT_INTEL | mode_32 << SELECT_32 | (out.prefixes & PFX_66) << SELECT_66
+        | intel << SELECT_INTEL | mode_32 << SELECT_32 | (out.prefixes & PFX_66) << SELECT_66 | opcode.apx
     )
-    entry = find_leaf(opcode_tree[opcode.root + opcode.at[0]], selector, &seen)
+    if out.encoding == ENC_REX2:
+        selector |= (opcode.rex_high & 1) << SELECT_REXB  # B4 makes NOP an XCHG too
+    entry = find_leaf(opcode.entry, selector, &seen)
     form = &opcode_forms[LEAF_FORM(entry)]
     if entry & ENTRY_CHECKED:
         if opcode.evex & 0x10 and modrm >= 0xC0 and EVEX_ROUNDING(form.evex):
@@ -391,8 +467,8 @@ cdef int decode_uncommon(const uint8_t *code, uint64_t ip, uint32_t options, ins
             if opcode.suffix_size:
                 return refuse(STATUS_INVALID, out.opcode_off + 1, out)
             return refuse(STATUS_INVALID, <uint32_t>(cursor - code) + ENTRY_HAS_MODRM(seen | entry), out)
-    decode_operands(code, cursor, entry, modrm, opcode.at[0], opcode.rex, opcode.bare, context, address_size,
-                    0 if mode_32 else MODRM_RELATIVE, ip, out)
+    decode_operands(code, cursor, entry, modrm, opcode.at[0], opcode.rex | opcode.rex_high, opcode.bare, context,
+                    address_size, 0 if mode_32 else MODRM_RELATIVE, ip, out)
 
     is_memory = modrm < 0xC0 and entry & ENTRY_MODRM
     if ENC_VEX <= out.encoding <= ENC_XOP:
@@ -444,11 +520,12 @@ cdef int insn_decode(const uint8_t *code, size_t size, uint64_t ip, uint32_t opt
         cursor += 1
         byte = cursor[0]
         byte_class = decode_second_byte[byte]
-        entry = opcode_tree[OPCODE_ROOT(ENC_LEGACY, MAP_0F) + byte]
+        entry = opcode_tree[ROOT_0F + byte]
         out.map = MAP_0F
     if byte_class != BYTE_OPCODE:
         memset(out, 0, sizeof(insn_t))
-        if BYTE_VEX2 <= byte_class <= BYTE_XOP and cursor == code and (byte_class != BYTE_XOP or code[1] & 0x18):
+        if BYTE_VEX2 <= byte_class <= BYTE_XOP and cursor == code and (byte_class != BYTE_XOP or code[1] & 0x18) and (
+                byte_class != BYTE_EVEX or not options & DECODE_APX):
             return decode_vector(code, byte_class, ip, options, out)
         return decode_uncommon(code, ip, options, out)
     out.opcode = <uint8_t>byte
@@ -470,92 +547,6 @@ cdef int insn_decode(const uint8_t *code, size_t size, uint64_t ip, uint32_t opt
         if effect & PFX_66 and out.operand_size == 2:  # 66 truncates the target of a near branch
             out.target &= 0xFFFF if not out.attrs & INSN_RIP_RELATIVE else ~<uint64_t>0
     return STATUS_OK
-
-
-cdef inline uint32_t address_registers(const insn_t *insn) noexcept nogil:
-    """Base and index, as a mask."""
-    cdef uint32_t base = insn.modrm & 7, mod = insn.modrm >> 6, index, mask = 0
-    if insn.address_size == 2:
-        if base == 6 and mod == 0:
-            return 0
-        return decode_address_16[base]
-    if insn.has_sib:
-        index = (insn.sib >> 3 & 7) | (insn.rex & 2) << 2 | (insn.rex_high & 2) << 3
-        if index != 4 and not opcode_forms[insn.form].rules & RULE_VSIB:
-            mask = <uint32_t>1 << index
-        base = insn.sib & 7
-    if base == 5 and mod == 0:
-        return mask
-    return mask | <uint32_t>1 << (base | (insn.rex & 1) << 3 | (insn.rex_high & 1) << 4)
-
-
-cdef inline void slot_effects(uint32_t slot, uint32_t number, uint32_t size, uint32_t extends,
-                              effects_t *out) noexcept nogil:
-    """One general register that the encoding names."""
-    cdef uint32_t mask = <uint32_t>1 << number
-    out.reads |= mask if slot & SLOT_READ or slot & SLOT_READ_32 and extends else 0
-    out.writes |= mask if slot & SLOT_WRITE else 0
-    out.kills |= mask if slot & SLOT_KILL or slot & SLOT_KILL_V and size >= 4 else 0
-
-
-cdef inline uint32_t slot_number(uint32_t slot, uint32_t number, uint32_t bare) noexcept nogil:
-    """The register that a number names: AH to BH are the second bytes of the first four."""
-    return number & 3 if slot & SLOT_BYTE and bare and number >= 4 else number
-
-
-cdef inline void idiom_effects(const insn_t *insn, uint32_t idiom, uint32_t same, effects_t *out) noexcept nogil:
-    """What depends on the operands themselves. same: ModRM names one register twice."""
-    cdef uint32_t size = insn.operand_size, count
-    if idiom == IDIOM_SHIFT:
-        count = <uint32_t>insn.imm & (63 if size == 8 else 31)
-        if count == 0:
-            out.flags_read = out.flags_written = out.flags_undefined = 0
-        elif count == 1:
-            out.flags_undefined &= ~EFLAGS_OF
-    elif idiom == IDIOM_IGNORED:
-        out.reads = 0
-    elif same and idiom != IDIOM_NAME:  # xor, sub, sbb of a register with itself
-        out.reads = 0
-        out.kills = out.writes if size >= 4 else 0
-
-
-cdef void insn_effects(const insn_t *insn, effects_t *out) noexcept nogil:
-    cdef const opcode_form_t *form = &opcode_forms[insn.form]
-    cdef const opcode_effects_t *effects = &opcode_effects[insn.form]
-    cdef const opcode_implicit_t *implicit = &opcode_implicit[effects.implicit]
-    cdef const opcode_flags_t *flags = &opcode_flags[effects.flags]
-    cdef uint32_t slots = form.slots, size = insn.operand_size, rex = insn.rex
-    cdef uint32_t bare = insn.encoding == ENC_LEGACY and not insn.prefixes & PFX_REX
-    cdef uint32_t reg = (insn.modrm >> 3 & 7) | (rex & 4) << 1 | (insn.rex_high & 4) << 2
-    cdef uint32_t low = insn.modrm if insn.attrs & INSN_HAS_MODRM else insn.opcode
-    cdef uint32_t rm = (low & 7) | (rex & 1) << 3 | (insn.rex_high & 1) << 4
-    cdef uint32_t extends = size == 4 and insn.bits == 64  # a 32-bit result clears the upper half
-    cdef uint32_t is_memory = insn.attrs & INSN_HAS_MODRM and insn.modrm < 0xC0 and not form.rules & RULE_ANYMOD
-
-    out.reads = implicit.reads
-    out.writes = implicit.writes
-    out.kills = implicit.kills | (implicit.kills_v if size >= 4 else 0)
-    out.flags_read = flags.reads
-    out.flags_written = flags.writes
-    out.flags_undefined = flags.undefined
-
-    slot_effects(slots >> SLOT_REG, slot_number(slots >> SLOT_REG, reg, bare), size, extends, out)
-    if is_memory:
-        out.reads |= address_registers(insn)
-    else:
-        slot_effects(slots >> SLOT_RM, slot_number(slots >> SLOT_RM, rm, bare), size, extends, out)
-    slot_effects(slots >> SLOT_VVVV, insn.vvvv, size, extends, out)
-
-    if insn.attrs & INSN_REPEATED:  # perhaps not once
-        out.reads |= 1 << 1
-        out.writes |= 1 << 1
-        out.kills = 0
-    if size == 2 and insn.attrs & INSN_STACK:  # pushf, popf and iret with 66: the low half
-        out.flags_read &= 0xFFFF
-        out.flags_written &= 0xFFFF
-    if effects.idiom:
-        idiom_effects(insn, effects.idiom, not is_memory and reg == rm, out)
-    out.kills &= ~out.reads
 
 
 cdef const char *insn_mnemonic(const insn_t *insn) noexcept nogil:

@@ -28,7 +28,12 @@ FIELDS = {
     "vendor": ("SELECT_INTEL", 2, False),
     "p66": ("SELECT_66", 2, False),
     "mode": ("SELECT_32", 2, False),
+    "nd": ("SELECT_ND", 2, False),
+    "nf": ("SELECT_NF", 2, False),
+    "rex2": ("SELECT_REX2", 2, False),
+    "apx": ("SELECT_APX", 2, False),
 }
+FLAT = {("ENC_LEGACY", "MAP_ONE"), ("ENC_LEGACY", "MAP_0F")}  # the maps that are full, and looked up most
 ALLOWABLE = ("mod", "pp", "w", "l")  # a leaf may restrict these by itself
 SIZES = {
     "": "SIZE_V", "8": "SIZE_B", "16": "SIZE_W", "32": "SIZE_D", "64": "SIZE_Q", "80": "SIZE_T", "128": "SIZE_X",
@@ -50,7 +55,10 @@ RULES = {
     "fetches-two": "RULE_FETCHES_TWO",
 }  # fmt: skip
 IDIOMS = {"zero": "IDIOM_ZERO", "carry-only": "IDIOM_CARRY", "shift": "IDIOM_SHIFT"}
-WORDS = {*SIZE_WORDS, *ATTRIBUTES, *RULES, *IDIOMS, "no64", "only64", "amd", "intel", "locked", "hint", "bitstring"}
+WORDS = {
+    *SIZE_WORDS, *ATTRIBUTES, *RULES, *IDIOMS,
+    "no64", "only64", "amd", "intel", "locked", "hint", "bitstring", "norex2", "scc",
+}  # fmt: skip
 IMMEDIATES = {
     "ib": "IMM_UB", "iw": "IMM_UW", "iz": "IMM_Z", "iv": "IMM_V", "id": "IMM_D", "iw ib": "IMM_ENTER", "cp": "IMM_FAR",
     "mo": "IMM_OFFSET", "cb": "IMM_REL8", "cz": "IMM_RELZ", "ib ib": "IMM_TWO", "is4": "IMM_UB", "": "IMM_NONE",
@@ -96,7 +104,9 @@ def slot_bits(operand: Operand | None, name: str) -> list[str]:
     else:
         bits += ["SLOT_READ"] if "r" in operand.access else []
         bits += ["SLOT_WRITE"] if "w" in operand.access else []
-    if operand.access == "w" and width not in {"8", "16"}:
+    if operand.access == "w" and name == "SLOT_VVVV":
+        bits.append("SLOT_KILL")  # zero-extended whatever its size, as VEX and APX's new data destinations are
+    elif operand.access == "w" and width not in {"8", "16"}:
         bits.append("SLOT_KILL_V" if width in {"", "z"} else "SLOT_KILL")
     named = [f"SLOT_NAMES_{name[5:]}{'_BYTE' if width == '8' else ''}"] if name != "SLOT_VVVV" else []
     return [*(f"(uint32_t){bit} << {name}" for bit in bits), *named]
@@ -175,20 +185,21 @@ def form_rules(row: Row) -> str:
 
 
 def form_memory(row: Row) -> str:
-    """enum form_memory: what happens to the operand in memory."""
+    """enum form_memory and enum form_apx: what happens to the operand in memory."""
     operand = row.at("M")
-    if operand is None or not operand.memory:
-        return "0"
-    bits = ["MEMORY_READ"] if "r" in operand.access else []
-    bits += ["MEMORY_WRITE"] if "w" in operand.access else []
-    bits += ["MEMORY_LOCKED"] if "locked" in row.attributes else []
+    bits = [f"APX_{row.apx}"] if row.apx else []
+    bits += ["APX_NF"] if row.apx in {"LEGACY", "VEX"} and row.keys["nf"] == UNIVERSE["nf"] else []
+    if operand is not None and operand.memory:
+        bits += ["MEMORY_READ"] if "r" in operand.access else []
+        bits += ["MEMORY_WRITE"] if "w" in operand.access else []
+        bits += ["MEMORY_LOCKED"] if "locked" in row.attributes else []
     return join(bits)
 
 
 def form_evex(row: Row) -> str:
     """EVEX_FORM: scale of disp8, broadcast, rounding."""
     operand = row.at("M")
-    if row.form != "ENC_EVEX" or operand is None:
+    if row.form != "ENC_EVEX" or operand is None or row.apx:
         return "0"
     names = "".join(o.text for o in row.operands)
     memory = operand.memory.removeprefix("m")
@@ -241,6 +252,7 @@ class Tables:
         self.places: dict[str, list[int]] = {"ENTRY_NONE": [0]}
         self.forms, self.allows, self.implicits, self.flags = Pool(), Pool(), Pool(), Pool()
         self.roots: dict[tuple[str, str, int], int] = {}
+        self.sixteens: list[int] = [0]  # of the sparse maps: where the entries of each 16 opcodes begin
         self.allows.add(0)
         self.allow_all = self.allows.add((1 << 64) - 1)
         self.implicits.add((0, 0, 0, 0))
@@ -258,24 +270,29 @@ class Tables:
             for mode in (1, 2) if name == "MAP_ONE" else (3,):
                 box = tuple({**UNIVERSE, "mode": mode}.items())
                 entries = [self.entry(tuple(by_opcode.get(opcode, ())), box) for opcode in range(256)]
-                self.roots[form, name, mode] = self.place(tuple(entries))
+                if (form, name) in FLAT:
+                    self.roots[form, name, mode] = self.place(tuple(entries))
+                else:
+                    self.roots[form, name, mode] = len(self.sixteens)
+                    self.sixteens += [self.place(tuple(entries[high : high + 16])) for high in range(0, 256, 16)]
 
     def roots_text(self) -> str:
         """Where the 256 entries of each map begin. The one-byte map differs much between the modes: it has two."""
         one = " : ".join(str(self.roots["ENC_LEGACY", "MAP_ONE", mode]) for mode in (2, 1))
         maps = [
-            f"    [{form}][{name}] = {offset},"
-            for (form, name, mode), offset in self.roots.items()
-            if mode == UNIVERSE["mode"]
+            f"    [{'ENC_REX2' if name == 'MAP_4' else form}][{name}] = {at},"  # map 4 is there for APX alone
+            for (form, name, _), at in self.roots.items()
+            if (form, name) not in FLAT
         ]
         return "\n".join(
             [
                 f"#define ROOT_ONE(mode_32) ((mode_32) ? {one})",
+                f"#define ROOT_0F {self.roots.get(('ENC_LEGACY', 'MAP_0F', UNIVERSE['mode']), 0)}",
                 "#define NO_ROOT 0",
                 "static const uint16_t opcode_roots[6][16] = {",
                 *maps,
                 "};",
-                "#define OPCODE_ROOT(encoding, map) opcode_roots[encoding][map]\n",
+                "#define OPCODE_ROOT(encoding, map) opcode_roots[encoding][map] /* in opcode_sixteens */\n",
             ]
         )
 
@@ -440,6 +457,7 @@ def render(rows: list[Row]) -> str:
         "#ifndef UPROBES_OPCODE_TABLES_H\n#define UPROBES_OPCODE_TABLES_H\n",
         '#include "opcode_form.h"\n',
         tables.roots_text(),
+        array("uint16_t", "opcode_sixteens", tables.sixteens),
         array("uint32_t", "opcode_tree", tables.tree),
         array("opcode_form_t", "opcode_forms", ["{0} /* allow 0: nothing */", *(f for f, _ in tables.forms.values)]),
         array("opcode_effects_t", "opcode_effects", ["{0}", *(effects for _, effects in tables.forms.values)]),

@@ -112,6 +112,7 @@ def decode(
     address: int = 0,
     bits: int = 64,
     vendor: Literal["amd", "intel"] | None = None,
+    apx: bool = False,
 ) -> Insn: ...
 def decode_all(
     buffer: bytes | bytearray | memoryview,
@@ -119,5 +120,6 @@ def decode_all(
     bits: int = 64,
     vendor: Literal["amd", "intel"] | None = None,
     effects: bool = False,
+    apx: bool = False,
 ) -> Listing: ...
 def set_failure(make: Callable[[int | str, object, int, int, int], Exception]) -> None: ...

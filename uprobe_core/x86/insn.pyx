@@ -13,11 +13,12 @@ from uprobe_core.x86.decode cimport (
     DECODE_32,
     DECODE_64,
     DECODE_AMD,
+    DECODE_APX,
     DECODE_INTEL,
     insn_decode,
-    insn_effects,
     insn_mnemonic,
 )
+from uprobe_core.x86.effects cimport insn_effects
 
 cdef extern from "decode_options.h" nogil:
     uint32_t decode_host_vendor()
@@ -314,10 +315,10 @@ cdef class Insn:
         return f"<Insn {self.ip:#x}: {self.code.hex(' ')}  {self.mnemonic}{where}>"
 
 
-cdef uint32_t decode_options(object bits, object vendor) except 0:
+cdef uint32_t decode_options(object bits, object vendor, object apx) except 0:
     cdef uint32_t options
     if bits == 64:
-        options = DECODE_64
+        options = DECODE_64 | (DECODE_APX if apx else 0)
     elif bits == 32:
         options = DECODE_32
     else:
@@ -347,11 +348,12 @@ cdef const uint8_t[::1] bytes_view(object code):
     raise failure("bytes", code, 0, 0, 0)
 
 
-def decode(code, address=0, bits=64, vendor=None):
+def decode(code, address=0, bits=64, vendor=None, apx=False):
     """Decodes the instruction at the start of `code`, which lies at `address`.
 
     code: bytes, or anything with a buffer of bytes; what follows the instruction is not looked at.
-    bits: 64 or 32, the mode. vendor: "amd" or "intel", the processor that decides; None: this one.
+    bits: 64 or 32, the mode. vendor: "amd" or "intel", the processor that decides; None: this one. apx: whether it has
+    Intel's APX, in 64-bit mode.
     Raises DecodeError where the processor would raise #UD, or #GP for more than 15 bytes, or would need more bytes.
     """
     cdef uint32_t options = DECODE_64 | host_vendor
@@ -361,8 +363,8 @@ def decode(code, address=0, bits=64, vendor=None):
     cdef uint64_t ip = 0 if address is 0 else decode_address(address)
     cdef Insn result = Insn.__new__(Insn)
     cdef int status
-    if bits is not 64 or vendor is not None:
-        options = decode_options(bits, vendor)
+    if bits is not 64 or vendor is not None or apx is not False:
+        options = decode_options(bits, vendor, apx)
     if type(code) is bytes:
         start = <const uint8_t *>PyBytes_AsString(code)
         size = <size_t>PyBytes_Size(code)
@@ -446,13 +448,13 @@ cdef size_t sweep(const uint8_t *code, size_t size, size_t *position, uint64_t i
     return count
 
 
-def decode_all(buffer, address=0, bits=64, vendor=None, effects=False):
+def decode_all(buffer, address=0, bits=64, vendor=None, effects=False, apx=False):
     """Decodes a buffer from its start to its end, one instruction after another; returns a Listing.
 
     Bytes that are no instruction get a row with their status and length 1, and decoding goes on after the first of
-    them. Raises DecodeError for arguments that make no sense. address, bits, vendor: as in decode().
+    them. Raises DecodeError for arguments that make no sense. address, bits, vendor, apx: as in decode().
     """
-    cdef uint32_t options = decode_options(bits, vendor)
+    cdef uint32_t options = decode_options(bits, vendor, apx)
     cdef uint64_t ip = decode_address(address)
     cdef const uint8_t[::1] view
     cdef size_t size, position = 0, count = 0, capacity, column, width

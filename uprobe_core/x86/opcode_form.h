@@ -1,6 +1,8 @@
 /* What the generated opcode tables are made of: the shapes that gen_tables.py fills and decode.pyx reads.
  *
- * A lookup starts at the root of an opcode map, indexed by the opcode byte. An entry is a node or a leaf. A node is followed with some bits of the selector; a leaf names the row of opcodes.txt and its form.
+ * A lookup starts at the root of an opcode map, indexed by the opcode byte; the sparse maps have a root for every 16
+ * opcodes. An entry is a node or a leaf. A node is followed with some bits of the selector; a leaf names the row of
+ * opcodes.txt and its form.
  */
 #ifndef UPROBES_OPCODE_FORM_H
 #define UPROBES_OPCODE_FORM_H
@@ -22,6 +24,10 @@
 #define SELECT_INTEL 15
 #define SELECT_32 16   /* 32-bit mode */
 #define SELECT_66 17   /* beside F2 or F3 */
+#define SELECT_ND 18   /* APX's EVEX.ND, at the place of b */
+#define SELECT_NF 19   /* APX's EVEX.NF, at the place of the highest bit of aaa */
+#define SELECT_REX2 20
+#define SELECT_APX 21
 
 /* Bits 0 to 8 of a selector. */
 #define SELECT_MODRM(modrm) (((modrm) & 63) | ((modrm) >= 0xc0) << SELECT_MOD)
@@ -107,8 +113,18 @@ enum slot_bit {
 #define SLOT_NAMES_RM_BYTE (1u << 28)
 #define SLOT_NAMES_REG_BYTE (1u << 30)
 
-/* What the memory form of ModRM does; the bits are those of MODRM_MEMORY. */
+/* What the memory form of ModRM does; the bits are those of MODRM_MEMORY, and no other bit of MODRM's fields. */
 enum form_memory { MEMORY_READ = 0x20, MEMORY_WRITE = 0x40, MEMORY_LOCKED = 0x80 };
+
+/* In the same byte: how APX reads the last byte of the EVEX prefix (APX architecture specification, 3.1.2.3). */
+enum form_apx {
+    APX_NONE,
+    APX_LEGACY = 1, /* promoted from a legacy map: ND, V4, NF */
+    APX_VEX = 2,    /* promoted from VEX: L, V4, NF */
+    APX_COND = 3,   /* CCMP and CTEST: ND and a condition; vvvv are the default flags */
+    APX_NF = 4      /* NF leaves the flags alone */
+};
+#define FORM_APX(memory) ((memory) & 3)
 
 enum form_idiom {
     IDIOM_NONE,
@@ -135,7 +151,7 @@ typedef struct opcode_form {
     uint8_t flow;      /* enum insn_flow; step follows it as in insn_t */
     uint8_t step;      /* enum insn_step */
     uint8_t size;      /* enum size_class */
-    uint8_t memory;    /* enum form_memory */
+    uint8_t memory;    /* enum form_memory and enum form_apx */
     uint8_t allow;     /* index of opcode_allow: bit ALLOW_KEY is set where the instruction exists */
     uint8_t evex;      /* EVEX_FORM */
 } opcode_form_t;

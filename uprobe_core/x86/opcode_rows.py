@@ -19,7 +19,11 @@ FLAG_LETTERS = "OSZAPCDITNX"
 # The dimensions that select among the rows of one opcode, and the set of all values of each, as a bit mask.
 UNIVERSE = {
     "mode": 3, "vendor": 3, "mod": 3, "reg": 0xFF, "rm": 0xFF, "pp": 0xF, "w": 3, "l": 0xF, "rexr": 3, "rexb": 3,
-    "p66": 3,
+    "p66": 3, "nd": 3, "nf": 3, "rex2": 3, "apx": 3,
+}  # fmt: skip
+# Attributes that say where a row exists: a dimension, and its values there.
+RESTRICTIONS = {
+    "only64": ("mode", 1), "no64": ("mode", 2), "amd": ("vendor", 1), "intel": ("vendor", 2), "norex2": ("rex2", 1),
 }  # fmt: skip
 PREFIX_SETS = {"NP": 0b0001, "66": 0b0010, "F3": 0b0100, "F2": 0b1000, "NFx": 0b0011}
 LENGTHS = {"LIG": 0xF, "LZ": 1, "L0": 1, "L1": 2, "128": 1, "256": 2, "512": 4}
@@ -94,6 +98,7 @@ class Row:
     immediates: list[str] = field(default_factory=list)
     has_modrm: bool = False
     opcode_register: bool = False
+    apx: str = ""  # enum form_apx, without its prefix
     keys: dict[str, int] = field(default_factory=lambda: dict(UNIVERSE))
 
     def at(self, place: str) -> Operand | None:
@@ -104,13 +109,15 @@ class Row:
 def parse_encoding(row: Row, text: str) -> None:
     """Fills map, opcodes, keys and immediates from the first column."""
     words = text.split()
-    while words and (words[0] in {*PREFIX_SETS, "N66"} or words[0].startswith("REX.")) and len(words) > 1:
+    while words and (words[0] in {*PREFIX_SETS, "N66", "REX2"} or words[0].startswith("REX.")) and len(words) > 1:
         word = words.pop(0)
         if word in PREFIX_SETS:
             row.prefix = word
             row.keys["pp"] = PREFIX_SETS[word]
         elif word == "N66":
             row.keys["p66"] = 1
+        elif word == "REX2":
+            row.keys["rex2"] = 2
         elif word == "REX.W":
             row.keys["w"] = 2
         else:
@@ -137,6 +144,17 @@ def parse_vector_head(row: Row, head: str) -> None:
     row.keys["pp"] = PREFIX_SETS[prefix]
     row.map = VECTOR_MAPS[rest[0]]
     row.keys["w"] = {"W0": 1, "W1": 2, "WIG": 3}[rest[1]]
+    if rest[2:]:
+        parse_apx_head(row, rest[2:])
+
+
+def parse_apx_head(row: Row, words: list[str]) -> None:
+    """ND0 ND1 ND, NF0 NF1 NF: what an EVEX prefix of APX has at the places of b and aaa."""
+    row.apx = "COND" if "scc" in row.attributes else "LEGACY" if row.map == "MAP_4" else "VEX"
+    for word in words:
+        row.keys[word[:2].lower()] = {"0": 1, "1": 2, "": 3}[word[2:]]
+    if row.map != "MAP_4":
+        row.keys["apx"] = 2  # map 4 is APX's alone
 
 
 def parse_legacy_opcode(row: Row, words: list[str]) -> None:
@@ -242,9 +260,9 @@ def parse_row(line: int, text: str) -> Row:
             if letter not in FLAG_LETTERS:
                 raise RowError(f"{letter}: not a flag")
             row.flags[letter] = row.flags.get(letter, "") + access
-    for word, key, mask in (("only64", "mode", 1), ("no64", "mode", 2), ("amd", "vendor", 1), ("intel", "vendor", 2)):
-        if word in row.attributes:
-            row.keys[key] = mask
+    for word in row.attributes & RESTRICTIONS.keys():
+        key, mask = RESTRICTIONS[word]
+        row.keys[key] = mask
     narrow_modrm(row)
     return row
 

@@ -51,6 +51,15 @@ cdef extern from "opcode_form.h" nogil:
         SELECT_INTEL
         SELECT_32
         SELECT_66
+        SELECT_ND
+        SELECT_NF
+        SELECT_REX2
+        SELECT_APX
+        APX_NONE
+        APX_LEGACY
+        APX_VEX
+        APX_COND
+        APX_NF
         RULE_LOCK
         RULE_LOCK_AMD
         RULE_REP
@@ -102,6 +111,7 @@ cdef extern from "opcode_form.h" nogil:
     uint32_t LEAF_FORM(uint32_t entry)
     uint32_t SELECT_MODRM(uint32_t modrm)
     uint32_t ALLOW_KEY(uint32_t selector)
+    uint32_t FORM_APX(uint32_t memory)
     uint32_t EVEX_SCALE(uint32_t evex)
     uint32_t EVEX_BY_LENGTH(uint32_t evex)
     uint32_t EVEX_BROADCAST(uint32_t evex)
@@ -140,7 +150,9 @@ cdef extern from "opcode_form.h" nogil:
 cdef extern from "opcode_tables.h" nogil:
     const uint32_t NO_ROOT
     uint32_t ROOT_ONE(uint32_t mode_32)
+    const uint32_t ROOT_0F
     uint32_t OPCODE_ROOT(uint32_t encoding, uint32_t map_number)
+    const uint16_t opcode_sixteens[]
     const uint32_t opcode_tree[]
     const opcode_form_t opcode_forms[]
     const opcode_effects_t opcode_effects[]

@@ -84,8 +84,13 @@ class Binary:
     @cached_property
     def functions(self) -> FunctionIndex:
         """Its functions, from every symbol table that there is."""
+        return FunctionIndex(self.elf, self.symbol_tables)
+
+    @cached_property
+    def symbol_tables(self) -> list[SymbolTable]:
+        """All that speak of the file."""
         dynamic = read_dynamic_symbols(self.elf)
-        return FunctionIndex(self.elf, [*self._local_tables, *([dynamic] if dynamic else [])])
+        return [*self._local_tables, *([dynamic] if dynamic else [])]
 
     @cached_property
     def _local_tables(self) -> list[SymbolTable]:

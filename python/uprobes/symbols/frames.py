@@ -59,6 +59,7 @@ class FrameTable:
         """Reads nothing yet."""
         self._elf = elf
         self._encodings: dict[int, int] = {}
+        self._language_encodings: dict[int, int] = {}  # of the parents whose entries may have handlers of exceptions
 
     # ---- queries ----
 
@@ -81,6 +82,25 @@ class FrameTable:
             extent = self._extent(offset)
             if extent and extent[0] == start and extent[1] > start:
                 yield extent
+
+    def handler_tables(self) -> Iterator[tuple[int, int]]:
+        """First address of each function that handles exceptions, and where its table of handlers (LSDA) is."""
+        for _, offset in self._index:
+            try:
+                entry = self._parse(offset)
+                if entry.parent is None:
+                    continue
+                start, size_place, encoding = self._read_start(entry.content, entry.parent)
+                language = self._language_encodings.get(entry.parent, PE_OMIT)
+                if language == PE_OMIT:
+                    continue
+                _, place = _leb(self._frames[1], size_place + _FORMATS[encoding & 0x0F].size)
+                value = self._unpack(language & 0x0F, place)
+            except (_Unreadable, IndexError):
+                continue
+            if value:
+                relative = self._frames[0] + place if language & 0x70 == PE_PC_RELATIVE else 0
+                yield start, (value + relative) & _ADDRESS_MASK
 
     def begins_framed(self, start: int) -> bool:
         """Whether the code at `start`, where an entry begins, runs in a frame that other code has made.
@@ -229,12 +249,15 @@ class FrameTable:
         place = _skip_leb(raw, _skip_leb(raw, end + 1))  # code and data alignment
         place = place + 1 if version == 1 else _skip_leb(raw, place)  # return address column
         place = _skip_leb(raw, place)  # length of what follows
+        encoding = PE_ABSOLUTE
         for letter in augmentation[1:]:
             if place >= len(raw):
                 return PE_OMIT
             if letter == ord("R"):
-                return raw[place]
-            if letter == ord("L"):
+                encoding = raw[place]
+                place += 1
+            elif letter == ord("L"):
+                self._language_encodings[offset] = raw[place]
                 place += 1
             elif letter == ord("P"):
                 width = _FORMATS.get(raw[place] & 0x0F)
@@ -243,7 +266,7 @@ class FrameTable:
                 place += 1 + width.size
             elif letter not in b"SB":  # signal frame, pointer authentication: no bytes
                 return PE_OMIT
-        return PE_ABSOLUTE
+        return encoding
 
     def _unpack(self, format_: int, offset: int) -> int:
         raw = self._frames[1]

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 RELOCATION = struct.Struct("<QIIq")
 """Elf64_Rela: address, type (the low half of r_info), symbol index, addend."""
+ADDEND_OFFSET = 16
 DT_PLTRELSZ, DT_RELA, DT_RELASZ, DT_JMPREL = 2, 7, 8, 23
+DT_RELRSZ, DT_RELR = 35, 36
+_ADDRESS = struct.Struct("<Q")
 R_64, R_GLOB_DAT, R_JUMP_SLOT, R_RELATIVE, R_IRELATIVE = 1, 6, 7, 8, 37
 
 SHT_RELA = 4
@@ -42,11 +45,12 @@ class RestartableSequence(NamedTuple):
 
 def read_relocations(elf: ElfFile) -> Iterator[Relocation]:
     """Those of data and of the linkage table, in file order."""
-    for raw in _tables(elf):
+    for raw in relocation_tables(elf):
         yield from map(Relocation._make, RELOCATION.iter_unpack(raw[: len(raw) - len(raw) % RELOCATION.size]))
 
 
-def _tables(elf: ElfFile) -> Iterator[bytes]:
+def relocation_tables(elf: ElfFile) -> Iterator[bytes]:
+    """The records of each table, one after another."""
     if elf.dynamic:
         for table, size in ((DT_RELA, DT_RELASZ), (DT_JMPREL, DT_PLTRELSZ)):
             if table in elf.dynamic and size in elf.dynamic:
@@ -55,6 +59,24 @@ def _tables(elf: ElfFile) -> Iterator[bytes]:
         for section in elf.sections:
             if section.type == SHT_RELA and section.flags & SHF_ALLOC:
                 yield elf.read_section(section)
+
+
+def relative_places(elf: ElfFile) -> Iterator[int]:
+    """The addresses of words to which the loader adds where it loaded the file, as compact tables (RELR) list them.
+
+    An even entry is an address; an odd one a map of the 63 words that follow (gABI, "Relative Relocation Table").
+    """
+    if DT_RELR not in elf.dynamic or DT_RELRSZ not in elf.dynamic:
+        return
+    raw = elf.read(elf.dynamic[DT_RELR][0], elf.dynamic[DT_RELRSZ][0])
+    following = 0
+    for (entry,) in _ADDRESS.iter_unpack(raw[: len(raw) & ~7]):
+        if not entry & 1:
+            yield entry
+            following = entry + 8
+            continue
+        yield from (following + 8 * bit for bit in range(63) if entry >> bit + 1 & 1)
+        following += 8 * 63
 
 
 def read_restartable_sequences(elf: ElfFile) -> tuple[RestartableSequence, ...]:

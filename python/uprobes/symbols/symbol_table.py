@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from uprobes.symbols.elf import ElfFile
 
 SYMBOL_SIZE = 24
+VALUE_OFFSET = 8
 SHN_UNDEF = 0
 
 NOTYPE, OBJECT, FUNC, IFUNC = 0, 1, 2, 10
@@ -141,6 +142,16 @@ class SymbolTable:
             offsets, name = self._name_offsets, self._name
             chosen = (index for index in chosen if matches(name(offsets[index]).partition("@")[0]))
         return map(self.at, filter(self._is_defined, chosen))
+
+    @property
+    def values(self) -> memoryview:
+        """The addresses of all symbols, of any kind: eight bytes of every `SYMBOL_SIZE`, from the first on."""
+        return self._raw[VALUE_OFFSET:]
+
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """Address and size in bytes of every defined function."""
+        sizes = self._raw.cast("Q")[2::3]
+        return ((self._vaddrs[index], sizes[index]) for index in filter(self._is_defined, self._function_indexes()))
 
     def functions_at(self, vaddrs: Container[int]) -> Iterator[Symbol]:
         """The defined functions that start at one of some addresses."""

@@ -14,7 +14,7 @@ import opcode_rows  # noqa: E402
 HEADER = (CORE / "opcode_tables.h").read_text()
 ELEMENT_BYTES = {
     "opcode_tree": 4, "opcode_forms": 16, "opcode_effects": 3, "opcode_allow": 8, "opcode_implicit": 8,
-    "opcode_flags": 12, "opcode_row_mnemonic": 2,
+    "opcode_flags": 12, "opcode_row_mnemonic": 2, "opcode_sixteens": 2,
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Runs generated code in this very process."""
