@@ -14,6 +14,9 @@ ctypedef struct asleep_t:
 # Whether the task sleeps in a system call, and in which one. False also where that may not be known.
 cdef bint task_asleep(pid_t tid, asleep_t *asleep) noexcept nogil
 
+# Whether the call makes a child with a copy of the memory. A parent that waits for a vfork's child does not.
+cdef bint asleep_copies(pid_t tid, const asleep_t *asleep) noexcept nogil
+
 # For how many nanoseconds it has slept, at least; -1: unknown (kernels without /proc/PID/sched).
 cdef int64_t asleep_since(pid_t tid) noexcept nogil
 

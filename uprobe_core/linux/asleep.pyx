@@ -14,6 +14,9 @@ from uprobe_core.linux.memory cimport memory_load
 from uprobe_core.linux.ptrace cimport syscall
 
 cdef extern from "<sys/syscall.h>" nogil:
+    const long SYS_clone
+    const long SYS_clone3
+    const long SYS_fork
     const long SYS_gettid
     const long SYS_pidfd_open
     const long SYS_pidfd_getfd
@@ -46,6 +49,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int getsockopt(int fd, int level, int option, void *value, unsigned int *size)
 
 cdef extern from "<sched.h>" nogil:
+    const int CLONE_VM
     ctypedef struct cpu_set_t:
         pass
     void CPU_ZERO(cpu_set_t *set)
@@ -94,6 +98,15 @@ cdef bint task_asleep(pid_t tid, asleep_t *asleep) noexcept nogil:
     return sscanf(text, b"%ld %lx %lx %lx %lx %lx %lx %lx %lx", &asleep.number, &asleep.arguments[0], &asleep.arguments[1],
                   &asleep.arguments[2], &asleep.arguments[3], &asleep.arguments[4], &asleep.arguments[5], &sp,
                   &asleep.ip) == 9
+
+
+cdef bint asleep_copies(pid_t tid, const asleep_t *asleep) noexcept nogil:
+    cdef uint64_t flags = asleep.arguments[0]
+    if asleep.number == SYS_fork:
+        return True
+    if asleep.number == SYS_clone3 and memory_load(tid, asleep.arguments[0], &flags, sizeof(flags)) < 0:
+        return True
+    return (asleep.number == SYS_clone or asleep.number == SYS_clone3) and not flags & CLONE_VM
 
 
 cdef double sched_start_ms(pid_t tid) noexcept nogil:

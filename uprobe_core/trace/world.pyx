@@ -9,7 +9,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
 from posix.types cimport pid_t
 
 from uprobe_core.abi cimport SLOT_SIZE
-from uprobe_core.linux.asleep cimport asleep_t, monotonic_ns, task_asleep
+from uprobe_core.linux.asleep cimport asleep_copies, asleep_t, monotonic_ns, task_asleep
 from uprobe_core.linux.memory cimport memory_write
 from uprobe_core.linux.ptrace cimport (
     PTRACE_EVENT_STOP, PTRACE_O_TRACECLONE, PTRACE_O_TRACEEXEC, PTRACE_O_TRACEFORK, PTRACE_O_TRACESYSGOOD,
@@ -400,14 +400,17 @@ cdef void arenas_unmap(engine_t *engine) noexcept nogil:
 
 cdef void tasks_spare(engine_t *engine) noexcept nogil:
     """A task that sleeps in a call of its own is let go by the tracer's end, and never notices. No site is armed any more,
-    so that it can wake when it likes."""
+    so that it can wake when it likes. One that is making a copy of its memory has to be waited for: the copy may have our
+    patches; and so has one that stands at a stop, which may be that of a fork."""
     cdef asleep_t asleep
+    cdef stop_t stop
     cdef task_t *task
     cdef uint32_t i
     for i in range(engine.tasks.mask + 1):
         task = &engine.tasks.table[i]
-        if (task.tid and not task.flags and task_asleep(task.tid, &asleep)
-                and slot_at(&engine.text.arenas, asleep.ip) == SLOT_NONE):
+        if (task.tid and not task.flags and task_asleep(task.tid, &asleep) and not asleep_copies(task.tid, &asleep)
+                and slot_at(&engine.text.arenas, asleep.ip) == SLOT_NONE
+                and stop_poll_task(task.tid, &stop) == 0 and stop.tid == 0):
             task.flags |= TASK_SPARED
 
 
