@@ -9,7 +9,7 @@ from uprobe_core.patch.text cimport text_t
 cdef int text_copy(text_t *text, const text_t *other) noexcept nogil
 
 # Makes what is in memory agree with what the sites say: armed ones get their patch, those of others are taken back. arm
-# False: all are taken back. 0 or -errno.
+# False: all are taken back. How many had to be written, or -errno.
 cdef int text_match(text_t *text, int mem_fd, bint arm) noexcept nogil
 
 # The memory of [low, high) is another's by now: its sites are gone, and nothing is written.

@@ -49,7 +49,7 @@ cdef int text_match(text_t *text, int mem_fd, bint arm) noexcept nogil:
     cdef site_t *site
     cdef uint32_t number
     cdef uint8_t wanted, there
-    cdef int status = 0
+    cdef int status, written = 0
     for number in range(text.sites.count):
         site = site_at(&text.sites, number)
         if site.vaddr & ~<uint64_t>(PAGE - 1) != page_vaddr:
@@ -63,8 +63,9 @@ cdef int text_match(text_t *text, int mem_fd, bint arm) noexcept nogil:
             continue
         # What is neither ours nor the original is somebody else's.
         if there != wanted and (there == BREAKPOINT or there == site.original[0]):
-            status = min(status, memory_write(mem_fd, site.vaddr, &wanted, 1))
-    return status
+            status = memory_write(mem_fd, site.vaddr, &wanted, 1)
+            written = status if status < 0 else written + (written >= 0)
+    return written
 
 
 cdef uint32_t text_forget(text_t *text, uint64_t low, uint64_t high) noexcept nogil:

@@ -18,6 +18,7 @@ from uprobe_core.linux.wait cimport stop_consume, stop_is_end, stop_t, stop_wait
 from uprobe_core.patch.arenas cimport slot_at
 from uprobe_core.patch.copies cimport text_match
 from uprobe_core.patch.sites cimport SLOT_NONE, site_at, site_t
+from uprobe_core.patch.text cimport text_rewrite
 from uprobe_core.trace.engine cimport CHILDREN_FOLLOW, LOOP_CHILD, LOOP_NONE
 from uprobe_core.trace.family cimport family_find, family_join, family_member
 from uprobe_core.trace.tasks cimport TASK_FOREIGN, task_add, task_find, task_remove, task_t
@@ -125,6 +126,7 @@ cdef int child_settle(engine_t *engine, pid_t tid, int event) noexcept nogil:
 cdef int child_expect(engine_t *engine, pid_t parent_tid, int event) noexcept nogil:
     cdef unsigned long message = 0
     cdef stop_t stop
+    cdef task_t *task
     cdef pid_t tid
     cdef int status = <int>event_message(parent_tid, &message)
     tid = <pid_t>message
@@ -138,7 +140,10 @@ cdef int child_expect(engine_t *engine, pid_t parent_tid, int event) noexcept no
         return stop_consume(tid, &stop)
     status = child_settle(engine, tid, event)
     if status == LOOP_CHILD:
-        task_find(&engine.tasks, parent_tid).child = tid
+        task = task_find(&engine.tasks, parent_tid)
+        if task.child and task.child != tid and family_find(engine.family, task.child) == NULL:
+            child_clean(engine, task.child)  # only one can be remembered
+        task.child = tid
     return 0 if status == -ESRCH else status
 
 
@@ -191,6 +196,11 @@ cdef int child_adopt(engine_t *engine) noexcept nogil:
     if not engine.family.child_executes:
         slot_forsake(engine, engine.pid)
         status = text_match(&engine.text, engine.text.mem_fd, True)
+        if status > 0:
+            # The copy is older than the last insertion, and so are its slots. Where it has not even the arena, the loop
+            # finds out: LOOP_AREA.
+            text_rewrite(&engine.text, 0, ~<uint64_t>0)
+            status = 0
     for i in range(parent.tasks.mask + 1):
         if parent.tasks.table[i].child == engine.pid:
             parent.tasks.table[i].child = 0

@@ -165,12 +165,9 @@ cdef int task_settle(engine_t *engine, pid_t tid, bint *held) noexcept nogil:
         return 0
     status = settled_serve(engine, &stop)
     if status == LOOP_CHILD:
-        # It waits at its fork; the child is met when the loop runs again, and goes on only then.
-        task = task_find(&engine.tasks, tid)
-        task.status = stop.status
-        task.flags |= TASK_HELD
-        held[0] = True
-        return 0
+        # The child waits at its first stop for the loop. Its parent goes on to where it can be held: inside its fork no
+        # system call could be made in it, whose result would be the fork's.
+        return <int>task_cont(tid, 0)
     return status
 
 
