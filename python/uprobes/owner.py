@@ -9,6 +9,7 @@ program or ends.
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import threading
 from collections import deque
@@ -16,7 +17,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from uprobe_core.trace import tracer as core
-from uprobes.errors import TargetGone
+from uprobes.errors import TargetGone, UprobeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,10 @@ T = TypeVar("T")
 
 CHILDREN = {"clean": core.CLEAN, "follow": core.FOLLOW}
 """What becomes of a target's children: they get the original text back and are let go, or become targets too."""
+
+
+# What its memory and its threads answer when they are no more: a descriptor on memory ends with the program.
+_GONE = {errno.EIO, errno.ESRCH}
 
 
 class Events(Protocol):
@@ -73,7 +78,12 @@ class Owner:
             raise self.gone()
         if threading.current_thread() is self._thread:
             return work()
-        return self._thread.post(self, work).result()
+        try:
+            return self._thread.post(self, work).result()
+        except OSError as error:
+            if error.errno in _GONE and not isinstance(error, UprobeError):
+                raise TargetGone(self.pid, "it ended, or executed another program, meanwhile") from error
+            raise
 
     def close(self, leave: Callable[[], None]) -> None:
         """Run `leave` in the owner thread as the last piece of work for this target."""
