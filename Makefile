@@ -14,7 +14,7 @@ SOURCES := setup.py $(shell find uprobe_core -name '*.pyx' -o -name '*.pxd' -o -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help build demo test lint bench fuzz wheel clean
+.PHONY: help build demo test lint bench fuzz chaos rounds wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -36,6 +36,12 @@ bench: build/.done $(VENV)/.test ## measure against the bare cost of a stop; wri
 
 fuzz: build/.done $(VENV)/.test ## let the processor judge the decoder for a minute; ARGS="--seconds 600 --seed 7"
 	@$(PY) -m tests.fuzz --seconds 60 $(ARGS)
+
+chaos: build/.done $(VENV)/.test ## random operations on real programs for five minutes; ARGS="--seconds 3600 --seed 7"
+	@PYTHONPATH=python:. $(PY) -m tests.chaos --seconds 300 $(ARGS)
+
+rounds: build/.done $(VENV)/.test ## attach and leave ten thousand times: nothing may leak
+	@UPROBES_ROUNDS=10000 $(PY) -m pytest -q --timeout 0 tests/integration/live/test_rounds.py
 
 build: build/.done ## compile the core in place
 

@@ -149,7 +149,9 @@ def _read_memory_of(process: ProcDirectory, mapping: Mapping) -> bytes:
     if mapping.name == VDSO:
         return read_memory(process, mapping.start, mapping.size)
     everything = parse_mappings(process.read("maps"))
-    return read_loaded_file(process, [other for other in everything if other.file == mapping.file])
+    loaded = [other for other in everything if other.file == mapping.file]
+    # Unmapped meanwhile, as where the process ends: no module then.
+    return read_loaded_file(process, loaded) if loaded else b""
 
 
 def _open_in(process: ProcDirectory, mapping: Mapping) -> int:

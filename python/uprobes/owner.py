@@ -1,8 +1,8 @@
 """Owners: whoever works on a target does it in the one thread that talks to its tracer.
 
 A target and those of its children that are followed are a family: one tracer serves them all, and one thread talks to
-it. Everybody else posts work to it. Between two pieces of work it is inside the tracer's loop, without the GIL; it comes
-out for a posted piece of work, for a hit that has a callback, for a new child, and when a target executes another
+it. Everybody else posts work to it. Between two pieces of work it is inside the tracer's loop, without the GIL; it
+comes out for a posted piece of work, for a hit that has a callback, for a new child, and when a target executes another
 program or ends.
 """
 
@@ -54,7 +54,9 @@ class Events(Protocol):
 class Owner:
     """Owns the tracer of process `pid` until `close()` or the target's end."""
 
-    def __init__(self, pid: int, events: Events, parent: Owner | None = None, tracer: core.Tracer | None = None) -> None:
+    def __init__(
+        self, pid: int, events: Events, parent: Owner | None = None, tracer: core.Tracer | None = None
+    ) -> None:
         """Nothing is touched before `start_tracing()`. parent: the owner of the process of which this is a child, with
         `tracer`.
         """
@@ -64,7 +66,7 @@ class Owner:
         self.ended = threading.Event()
         self.failure: BaseException | None = None
         """What went wrong in the owner thread, if that ended it."""
-        self._thread = OwnerThread(self) if parent is None else parent._thread
+        self._thread: OwnerThread = OwnerThread(self) if parent is None else parent._thread
         if parent is not None:
             self._thread.members[pid] = self
 
@@ -104,7 +106,7 @@ class Owner:
         self._thread.forget(self)
 
     def wait(self, fact: Callable[[], bool], timeout: float | None) -> None:
-        """Wait until `fact()` holds, which is asked whenever a target of the family is done with, or `timeout` seconds."""
+        """Wait until `fact()` holds, asked whenever a target of the family is done with, or `timeout` seconds."""
         with self._thread.ends:
             self._thread.ends.wait_for(fact, timeout)
 

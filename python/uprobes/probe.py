@@ -197,7 +197,7 @@ class Probe:
         self._enabled = False
 
     def copy(self, table: SiteTable) -> Probe:
-        """In the owner thread: the same probe of a child, whose sites have the same numbers in `table`; it counts from 0."""
+        """In the owner thread: the same probe of a child, whose sites have the same numbers; it counts from 0."""
         places, numbers, refusals = self.sites.parts
         other = Probe(table, self.spec, places, numbers, refusals, self._callback, self._predicate)
         other._enabled = self._enabled

@@ -65,7 +65,8 @@ class Target:
         self._failure: BaseException | None = None
         self._kept = False
         self._at_entry = threading.Event()
-        self._owner = Owner(pid, self, parent and parent._owner, tracer)
+        self._owner: Owner = Owner(pid, self, None if parent is None else parent._owner, tracer)
+        self._sites: SiteTable
         if parent is not None and self._owner.tracer.site_count:
             self._sites = SiteTable.of_child(parent._sites, self._owner, pid)
         else:
