@@ -265,6 +265,7 @@ enum refusal {
     REFUSAL_FAULTS,           /* an instruction behind the first may fault, and the program handles faults */
     REFUSAL_SYSTEM_CALL,      /* a system call: the kernel remembers where it was made */
     REFUSAL_SIGTRAP,          /* a thread blocks SIGTRAP: a breakpoint would change its mask */
+    REFUSAL_SHADOW_STACK,     /* a call, which would push what the processor's shadow stack does not know */
     REFUSAL_COUNT
 };
 

@@ -255,6 +255,7 @@ cdef extern from "abi.h" nogil:
         REFUSAL_FAULTS
         REFUSAL_SYSTEM_CALL
         REFUSAL_SIGTRAP
+        REFUSAL_SHADOW_STACK
         REFUSAL_COUNT
 
     ctypedef struct plan_t:

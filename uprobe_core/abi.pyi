@@ -166,7 +166,8 @@ class refusal(IntEnum):
     REFUSAL_FAULTS = 27
     REFUSAL_SYSTEM_CALL = 28
     REFUSAL_SIGTRAP = 29
-    REFUSAL_COUNT = 30
+    REFUSAL_SHADOW_STACK = 30
+    REFUSAL_COUNT = 31
 
 class rip_strategy(IntEnum):
     RIP_AUTO = 0

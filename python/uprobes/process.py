@@ -17,6 +17,7 @@ __all__ = [
     "entry_vaddr",
     "find_hole",
     "handles_faults",
+    "has_shadow_stack",
     "mapping_at",
     "read_image",
     "read_mappings",
@@ -82,6 +83,12 @@ def stack_vaddr(pid: int) -> int:
     """Where the stack of its first thread began: another address after each exec. TargetGone."""
     with ProcDirectory(pid) as process:
         return process.stack_vaddr
+
+
+def has_shadow_stack(pid: int) -> bool:
+    """Whether the processor keeps and checks its return addresses. TargetGone, NotPermitted."""
+    with ProcDirectory(pid) as process:
+        return "shstk" in process.status().get("x86_Thread_features", "").split()
 
 
 def start_time(pid: int) -> int:

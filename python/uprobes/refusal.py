@@ -39,6 +39,7 @@ class Refusal(IntEnum):
     FAULTS = 27
     SYSTEM_CALL = 28
     SIGTRAP = 29
+    SHADOW_STACK = 30
 
     @property
     def sentence(self) -> str:
@@ -90,4 +91,8 @@ _WORDS: Final[dict[Refusal, tuple[str, str | None]]] = {
     Refusal.PAGE: ("the five bytes of a jump would reach into the next page", _TRAP),
     Refusal.FAULTS: ("an instruction among the five bytes may fault, and the program handles faults", _TRAP),
     Refusal.SYSTEM_CALL: ("a system call has to be made at its own address", _TRAP),
+    Refusal.SHADOW_STACK: (
+        "a call: the processor keeps the program's return addresses (shadow stack), and would not know the one made up",
+        "probe the called function, or the instruction after the call",
+    ),
 }

@@ -18,7 +18,7 @@ from uprobes.board import Tap
 from uprobes.errors import NoRoom
 from uprobes.guard import Guard, blocks_traps
 from uprobes.journal import Journal, create, told_as_journal
-from uprobes.process import stack_vaddr
+from uprobes.process import has_shadow_stack, stack_vaddr
 from uprobes.refusal import Refusal
 from uprobes.soundness import sound_places
 
@@ -93,6 +93,7 @@ class SiteTable:
         with told_as_journal(self._journal):
             # A stepped site takes up to four entries: itself, and three for threads in its slot.
             self._guard.make_room(len(places) * (4 if mode == probe_mode.MODE_STEP else 1))
+        self.tracer.keep_returns(has_shadow_stack(self._pid))
         for stretch in sound_places(self._pid, places, refusals):
             with told_as_journal(self._journal):
                 _Batch(self, stretch, mode, strategy).insert(places, numbers, refusals)

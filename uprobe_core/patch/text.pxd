@@ -14,6 +14,7 @@ from uprobe_core.patch.traps cimport traps_t
 ctypedef struct text_t:
     int mem_fd               # /proc/PID/mem, read and write
     uint32_t decode_options  # of the target's mode and processor
+    bint shadow_stack        # the processor checks the target's return addresses
     sites_t sites
     arenas_t arenas
     traps_t traps            # where threads go that hit a site when no tracer is there any more

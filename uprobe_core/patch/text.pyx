@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 from uprobe_core.abi cimport (
     FIX_IP, FIX_SCRATCH, FIX_SEGMENT, FLOW_JCC, FLOW_JMP, FLOW_LOOP, FLOW_NEXT, INSN_MAX, MODE_STEP, MODE_TRAP,
     PLACE_ANY, PLACE_BELOW, PLACE_NEAR, PLACE_NONE, PLAN_ONE_STOP, REFUSAL_CHANGED, REFUSAL_NONE,
-    REFUSAL_NOT_EXECUTABLE, REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE, RIP_AUTO, RIP_SCRATCH, RIP_SEGMENT, SLOT_SIZE,
+    REFUSAL_SHADOW_STACK, REFUSAL_NOT_EXECUTABLE, REFUSAL_TRUNCATED, REFUSAL_UNDECODABLE, RIP_AUTO, RIP_SCRATCH, RIP_SEGMENT, SLOT_SIZE,
     WAY_BOOST, WAY_SKIP, insn_t, plan_t,
 )
 from uprobe_core.linux.journal cimport RECORD_PATCH, RECORD_STEP, journal_chunk_take, journal_entry_t, record_write
@@ -24,7 +24,7 @@ from uprobe_core.status cimport (
     STATUS_CHANGED, STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED, STATUS_TRUNCATED,
 )
 from uprobe_core.x86.decode cimport insn_decode
-from uprobe_core.x86.relocate cimport REACH_NEAR, REACH_NONE, plan_make, plan_place
+from uprobe_core.x86.relocate cimport REACH_NEAR, REACH_NONE, plan_make, plan_makes_up_return, plan_place
 
 cdef enum:
     PAGE = 4096
@@ -127,6 +127,9 @@ cdef int insertion_plan(text_t *text, insertion_t *wish, int mode, int strategy,
         return STATUS_REFUSED
     status = plan_make(&insn, code, wish.vaddr, mode, strategy, near, plan)
     wish.refusal = plan.refusal
+    if status == STATUS_OK and text.shadow_stack and plan_makes_up_return(&insn, plan):
+        wish.refusal = REFUSAL_SHADOW_STACK
+        return STATUS_REFUSED
     if plan.place == PLACE_NONE and plan_wants_slot(plan) and near != REACH_NONE:
         plan.place = PLACE_ANY
     return status

@@ -262,6 +262,10 @@ cdef class Tracer:
 
     # ---- sites
 
+    def keep_returns(self, bint shadow_stack):
+        """Whether the processor checks the target's return addresses; sites are inserted accordingly."""
+        self.engine.text.shadow_stack = shadow_stack
+
     def insert(self, const uint64_t[::1] vaddrs, uint32_t[::1] numbers, uint32_t[::1] waiting, int mode, int strategy, int near,
                const uint8_t[::1] image, uint64_t image_vaddr):
         """Insert a site at each address, not yet armed; the engine's numbers of the sites go to `numbers`.

@@ -20,6 +20,10 @@ cdef enum plan_reach:
 cdef int plan_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int mode, int strategy, int near,
                    plan_t *plan) noexcept nogil
 
+# Whether by this plan a return address is pushed, or popped, that is not where the processor's own shadow stack has it:
+# a program that has one faults at the return (SDM vol. 1, 17.2).
+cdef bint plan_makes_up_return(const insn_t *insn, const plan_t *plan) noexcept nogil
+
 # Writes the slot's bytes for a slot at `slot_ip`, a multiple of SLOT_SIZE. Returns STATUS_OK, or STATUS_NO_ROOM when
 # the slot is out of reach of what it must reach. A plan that needs no slot may be given one all the same: its slot then
 # does the same without the tracer.

@@ -41,4 +41,5 @@ def plan(
     rip: str = "auto",
     reach: str = "near",
     vendor: Literal["amd", "intel"] | None = None,
+    shadow_stack: bool = False,
 ) -> Plan: ...

@@ -61,6 +61,7 @@ from uprobe_core.abi cimport (
     REFUSAL_MODE,
     REFUSAL_NO_ROOM,
     REFUSAL_NONE,
+    REFUSAL_SHADOW_STACK,
     REFUSAL_TRANSACTION,
     REFUSAL_TRAPS_ITSELF,
     REFUSAL_VENDOR,
@@ -358,6 +359,12 @@ cdef int plan_make(const insn_t *insn, const uint8_t *code, uint64_t ip, int mod
     return plan_refuse(plan, step_make(insn, code, ip, strategy, near, plan))
 
 
+cdef bint plan_makes_up_return(const insn_t *insn, const plan_t *plan) noexcept nogil:
+    if insn.flow in (FLOW_CALL, FLOW_CALL_INDIRECT):
+        return plan.kind != (PLAN_ONE_STOP | WAY_IN_PLACE)
+    return plan.kind == (PLAN_ONE_STOP | WAY_RET)
+
+
 cdef int copy_place(plan_t *plan, uint64_t copy_ip) noexcept nogil:
     """Fill in the displacement of a copy that will run at `copy_ip`."""
     cdef uint64_t end_ip = copy_ip + plan.copy_length
@@ -525,12 +532,13 @@ cdef class Plan:
 
 
 def plan(code: bytes, ip: int, slot_ip: int | None = None, *, mode: str = "auto", rip: str = "auto",
-         reach: str = "near", vendor: str | None = None) -> Plan:
+         reach: str = "near", vendor: str | None = None, shadow_stack: bool = False) -> Plan:
     """How the instruction at the start of `code` can run out of line.
 
     ip: its address. slot_ip: address of the slot to write, if any; ValueError when it is out of reach.
     mode: "auto", "step" or "trap". rip: "auto", "scratch", "segment" or "displacement", for RIP-relative operands.
     reach: the slots that can be had, "none", "any" or "near". vendor: "amd", "intel", or None for this processor's.
+    shadow_stack: the processor checks the program's return addresses.
     Raises ValueError for bytes that are no instruction. A refusal is not an error: see Plan.refusal.
     """
     cdef insn_t insn
@@ -541,6 +549,8 @@ def plan(code: bytes, ip: int, slot_ip: int | None = None, *, mode: str = "auto"
         raise ValueError(f"0x{ip:x}: no instruction in {code[:15].hex(' ')} (decoder status {status})")
     made.site_ip = ip
     plan_make(&insn, bytes_ptr, ip, MODES[mode], STRATEGIES[rip], REACHES[reach], &made.plan)
+    if shadow_stack and not made.plan.refusal and plan_makes_up_return(&insn, &made.plan):
+        made.plan.refusal = REFUSAL_SHADOW_STACK
     if slot_ip is not None and not made.plan.refusal:
         if plan_place(&made.plan, ip, slot_ip):
             raise ValueError(f"0x{ip:x}: slot 0x{slot_ip:x} is out of reach; it must be {made.place}")

@@ -124,21 +124,23 @@ def _effects(insn: Insn) -> str:
     return f"reads {reads or 'no register'}; writes {writes or 'no register'}{memory}"
 
 
-def explain_code(code: bytes, address: int, room: Room, mode: str, rip: str) -> tuple[Insn, Plan]:
+def explain_code(
+    code: bytes, address: int, room: Room, mode: str, rip: str, *, shadow_stack: bool = False
+) -> tuple[Insn, Plan]:
     """The instruction at the start of `code` and its plan; DecodeError where there is none."""
     insn = decode(code, address)
-    made = plan(insn.bytes, address, mode=mode, rip=rip)
+    made = plan(insn.bytes, address, mode=mode, rip=rip, shadow_stack=shadow_stack)
     if not made.refusal and made.place != "none":
-        made = plan(
-            insn.bytes, address, room.slot_vaddr(made.place, address, insn.target), mode=mode, rip=rip
-        )
+        made = plan(insn.bytes, address, room.slot_vaddr(made.place, address, insn.target), mode=mode, rip=rip)
     return insn, made
 
 
 def explain_place(spec: str, found: Found, mode: str, rip: str) -> Explanation:
     """The whole way for one place."""
     try:
-        insn, made = explain_code(found.code, found.address, found.room, mode, rip)
+        insn, made = explain_code(
+            found.code, found.address, found.room, mode, rip, shadow_stack=found.shadow_stack
+        )
     except DecodeError as error:
         short = error.offset >= len(found.code)
         reason = found.refusal or (Refusal.TRUNCATED if short else Refusal.UNDECODABLE)
@@ -190,7 +192,7 @@ def command(
         explanations = [_explain_bytes(code, address, mode, rip)]
     else:
         explanations = [
-            explain_place(spec, found, mode, rip) for spec in specs for found in find_places(spec, pid)
+            explain_place(spec, found, mode, rip) for spec in specs for found in find_places(spec, pid, mode)
         ]
     shown = explanations if as_json else explanations[:LIMIT]
     for explanation in shown:

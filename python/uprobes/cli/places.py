@@ -9,9 +9,10 @@ from uprobes.areas import REACH
 from uprobes.boundaries import enclosing_instruction, neighbours
 from uprobes.cli.files import open_file
 from uprobes.errors import DecodeError
+from uprobes.guard import blocks_traps
 from uprobes.insn import decode, decode_all
 from uprobes.places import Places
-from uprobes.process import find_hole, handles_faults, read_mappings, read_modules, topmost_end
+from uprobes.process import find_hole, handles_faults, has_shadow_stack, read_mappings, read_modules, topmost_end
 from uprobes.refusal import Refusal
 from uprobes.resolve import resolve
 from uprobes.soundness import sound_places
@@ -68,6 +69,8 @@ class Found:
     refusal: Refusal | None
     hint: str | None
     """With INSIDE: where the instructions around it begin."""
+    shadow_stack: bool
+    """Whether the processor checks the process's return addresses."""
     aliases: tuple[str, ...]
     is_ifunc: bool
     jump: JumpSite | None
@@ -96,10 +99,11 @@ class Found:
         return {"pid": self.pid, "module": self.module, "symbol": self.symbol, "offset": self.offset}
 
 
-def find_places(spec: str, pid: int | None) -> list[Found]:
-    """Every place that `spec` stands for, in process `pid`, or in the file that its module names."""
+def find_places(spec: str, pid: int | None, mode: str = "auto") -> list[Found]:
+    """Every place that `spec` stands for, in process `pid`, or in the file that its module names; refused as a probe of
+    that mode would be."""
     parsed = parse(spec)
-    return list(_in_file(parsed) if pid is None else _in_process(parsed, pid))
+    return list(_in_file(parsed) if pid is None else _in_process(parsed, pid, mode))
 
 
 def _in_file(spec: ProbeSpec) -> Iterator[Found]:
@@ -126,6 +130,7 @@ def _from_location(location: Location, binary: Binary, room: Room) -> Found:
         room=room,
         refusal=refusal,
         hint=hint,
+        shadow_stack=False,
         aliases=location.aliases,
         is_ifunc=location.is_ifunc,
         jump=module_windows(binary).site(location.vaddr),
@@ -133,7 +138,7 @@ def _from_location(location: Location, binary: Binary, room: Room) -> Found:
     )
 
 
-def _in_process(spec: ProbeSpec, pid: int) -> Iterator[Found]:
+def _in_process(spec: ProbeSpec, pid: int, mode: str) -> Iterator[Found]:
     modules = read_modules(pid)
     places = Places(resolve(spec, modules, pid), (), modules)
     fault_first = handles_faults(pid)
@@ -156,6 +161,8 @@ def _in_process(spec: ProbeSpec, pid: int) -> Iterator[Found]:
                 codes[index] = bytes(image[off : off + INSN_MAX])
                 if _is_changed(codes[index], read(places.vaddrs[index])):
                     refusals[index] = Refusal.CHANGED
+        if mode == "auto" and blocks_traps(pid):
+            refusals |= dict.fromkeys(range(len(places)), Refusal.SIGTRAP) | places.refusals
         for index, place in enumerate(places):
             code = codes[index] if index in codes else read(place.vaddr)
             jump = _jump_at(place, modules, fault_first)
@@ -195,6 +202,7 @@ def _from_place(
         room=room,
         refusal=refusal,
         hint=hint,
+        shadow_stack=has_shadow_stack(pid),
         aliases=place.location.aliases if place.location else (),
         is_ifunc=False,
         jump=jump[0],

@@ -41,3 +41,17 @@ def test_registers_changed_by_a_callback(victim, mode):
     reports = program.finish()
     assert reports["wrong"] == 0
     assert hits == reports["work"]
+
+
+def test_calls_in_a_program_whose_returns_are_checked(victim, monkeypatch):
+    """As on a processor with shadow stacks, which this one may not be: the kernel's word is put in its mouth."""
+    monkeypatch.setattr("uprobes.sites.has_shadow_stack", lambda pid: True)
+    program = victim("segments")
+    with uprobes.attach(program.pid) as target:
+        probe = target.probe(target.instructions("segments:work"))
+        refused = {site.insn.mnemonic for site in probe.sites if site.refusal is uprobes.Refusal.SHADOW_STACK}
+        assert refused == {"call"}
+        assert sum(site.refusal is not None for site in probe.sites) == 1
+        program.order(2)
+        program.wait_line("rounds")
+    assert program.finish()["wrong"] == 0

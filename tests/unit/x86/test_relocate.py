@@ -367,3 +367,35 @@ def test_kind_in_words():
         "step: fix ip, fix return address, restore scratch rsi, restore gs base, hide trap flag, repeat, "
         "fix system call"
     )
+
+
+SHADOW_STACK = Refusal.SHADOW_STACK
+
+
+@pytest.mark.parametrize("mode", ["auto", "trap", "step"])
+@pytest.mark.parametrize(
+    ("code", "reach", "refused"),
+    [
+        ("e8 10 00 00 00", "near", True),
+        ("ff d0", "near", True),
+        ("ff 15 10 00 00 00", "near", True),
+        ("ff 14 24", "near", True),
+        ("c3", "near", False),  # the copy returns by itself
+        ("eb 10", "near", False),
+        ("55", "near", False),
+        ("f3 0f 1e fa", "near", False),
+        ("48 cf", "near", False),
+    ],
+)
+def test_calls_are_refused_where_the_processor_checks_returns(mode, code, reach, refused):
+    made = plan(bytes.fromhex(code), IP, mode=mode, reach=reach, shadow_stack=True)
+    assert (made.refusal == SHADOW_STACK) == refused
+    assert plan(bytes.fromhex(code), IP, mode=mode, reach=reach).refusal == Refusal.NONE
+
+
+def test_a_return_without_a_slot_is_emulated_only_where_nobody_checks():
+    assert plan(b"\xc3", IP, mode="trap", reach="none").kind_name == "emulate: ret"
+    assert plan(b"\xc3", IP, mode="trap", reach="none", shadow_stack=True).refusal == SHADOW_STACK
+    # Stepped in place, a call and a return are the program's own.
+    for code in (b"\xc3", b"\xe8\x10\0\0\0"):
+        assert plan(code, IP, mode="step", reach="none", shadow_stack=True).refusal == Refusal.NONE
