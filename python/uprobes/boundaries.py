@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import compress
 from typing import TYPE_CHECKING
 
-from uprobe_core.x86.boundaries import mark_boundaries
+from uprobe_core.x86.boundaries import BEGINS, MAY_ABORT, mark_boundaries
 from uprobes.insn import decode, decode_all
 from uprobes.process import Mapping, mapping_at, read_image, read_mappings
 from uprobes.refusal import Refusal
@@ -30,9 +29,11 @@ def find_boundaries(
     if vaddrs == starts or mark_boundaries(image, mapping.start, vaddrs, starts, marks) == len(every):
         return every
     for index, start, mark in zip(every, starts, marks, strict=True):
-        if not mark:
+        if mark == MAY_ABORT:
+            refusals[index] = Refusal.TRANSACTION
+        elif not mark:
             refusals[index] = Refusal.INSIDE if start else Refusal.NO_START
-    return list(compress(every, marks))
+    return [index for index, mark in zip(every, marks, strict=True) if mark == BEGINS]
 
 
 def enclosing_instruction(place: Place, pid: int) -> Insn | None:

@@ -62,7 +62,7 @@ _WORDS: Final[dict[Refusal, tuple[str, str | None]]] = {
     Refusal.TRAPS_ITSELF: ("the instruction raises a trap of the program's own (int3, int1, int n)", _BEFORE),
     Refusal.ALWAYS_FAULTS: ("the instruction always faults (ud2, hlt), and its handler may look at the bytes", _BEFORE),
     Refusal.SHADOW: ("the instruction holds traps off past the one that follows it", "mode='trap'"),
-    Refusal.TRANSACTION: ("a trap would abort the transaction that the instruction begins, ends or aborts", None),
+    Refusal.TRANSACTION: ("a trap would abort the transaction that the instruction begins, ends or is part of", None),
     Refusal.MODE: ("the mode that was asked for cannot run this instruction", "mode='auto'"),
     Refusal.STRATEGY: ("the rip strategy that was asked for cannot reach this operand", "rip='auto'"),
     Refusal.TOO_LONG: ("the copy would be longer than the 15 bytes that an instruction may have", "rip='auto'"),

@@ -1,4 +1,8 @@
 from array import array
+from typing import Final
+
+BEGINS: Final[int]
+MAY_ABORT: Final[int]
 
 def find_starts(
     vaddrs: array[int],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from uprobes.errors import SandboxError
-from uprobes.selftest.registers import REGISTERS_SIZE, selectors_normalise
+from uprobes.selftest.registers import REGISTERS_SIZE, register_set, selectors_normalise
 
 PAGE = mmap.PAGESIZE
 SITE_IP = 0x2000_1000_0800
@@ -37,6 +37,10 @@ _SETOPTIONS, _GETSIGINFO, _GETREGSET, _SETREGSET = 0x4200, 0x4202, 0x4204, 0x420
 _O_EXITKILL = 0x10_0000
 _NT_X86_XSTATE = 0x202
 _XSTATE_ROOM = 16384
+_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _TILE_DATA = 158, 0x1023, 18
+TILE_CONFIG = bytes([1, *bytes(15), *(bytes([64, 0]) * 8), *bytes(16), *(bytes([16]) * 8), *bytes(8)])
+"""Palette 1, and for each of the eight tiles 64 bytes a row and 16 rows (SDM vol. 1, 18.2)."""
+_USE_TILES = bytes.fromhex("c4 e2 78 49 03 c4 e2 7b 49 c0 c4 e2 78 49 c0")  # ldtilecfg [rbx]; tilezero; tilerelease
 _MAP_FIXED_NOREPLACE = 0x10_0000
 _PR_SET_PDEATHSIG = 1
 _CPU_SECONDS = 1
@@ -86,6 +90,14 @@ class Sandbox:
         self._iovec = _Iovec(ctypes.addressof(self._xstate), _XSTATE_ROOM)
         for vaddr in (SITE_IP, *SLOTS.values()):
             self.write(vaddr // PAGE * PAGE, _INT3 * PAGE * _PAGES)
+        self._use_tiles()
+
+    def _use_tiles(self) -> None:
+        """Where there are tile registers, the kernel makes room for them at their first use."""
+        self.write(DATA_VADDR, TILE_CONFIG)
+        self.write(SITE_IP, _USE_TILES)
+        self.run(register_set(register_set(self.registers(), "rip", SITE_IP), "rbx", DATA_VADDR))
+        self.write(SITE_IP, _INT3 * len(_USE_TILES))
 
     def __enter__(self) -> Self:
         """The sandbox itself."""
@@ -163,6 +175,7 @@ def _become_sandbox() -> None:
     """In the child: map the pages and wait for the tracer. Never returns."""
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _libc.syscall(_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _TILE_DATA)  # refused where there are none
         regions = [SITE_IP, DATA_VADDR, DATA_ALIAS_VADDR, STACK_VADDR, *SLOTS.values()]
         protection = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED_NOREPLACE

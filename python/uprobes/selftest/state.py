@@ -7,7 +7,14 @@ import struct
 from dataclasses import dataclass
 
 from uprobes.selftest.registers import GENERAL, register_get, register_set, registers_pack, registers_unpack
-from uprobes.selftest.sandbox import DATA_ALIAS_VADDR, DATA_VADDR, SITE_IP, STACK_VADDR, Sandbox
+from uprobes.selftest.sandbox import (
+    DATA_ALIAS_VADDR,
+    DATA_VADDR,
+    SITE_IP,
+    STACK_VADDR,
+    TILE_CONFIG,
+    Sandbox,
+)
 
 IMAGE_SIZE = 4096
 """Bytes of data, and of stack, that a state sets and a judge compares."""
@@ -22,6 +29,7 @@ _LEGACY_XMM = slice(160, 416)
 _ST = slice(32, 160)
 _ST_VALID_OFF = 4  # the abridged tag word
 _ST_VALID = 0x3C  # four full, four empty: pushes and pops both succeed
+_XTILECFG = 17
 _BITMAP = slice(512, 520)
 _FLAGS = 0x8D5  # OF SF ZF AF PF CF
 _DF = 0x400
@@ -89,7 +97,8 @@ class StateMaker:
         area[_ST_VALID_OFF] = _ST_VALID
         present = 0x3
         for part in self._components:
-            area[part.offset : part.offset + part.size] = self._random.randbytes(part.size)
+            content = TILE_CONFIG if part.number == _XTILECFG else self._random.randbytes(part.size)
+            area[part.offset : part.offset + part.size] = content
             present |= 1 << part.number
         area[_BITMAP] = struct.pack("<Q", present)
         return bytes(area)
@@ -109,10 +118,10 @@ def state_load(sandbox: Sandbox, state: State) -> None:
 
 
 def _xsave_components(sandbox: Sandbox, registers: bytes) -> list[Component]:
-    """AVX and AVX-512 parts of the area, where this processor's XSAVE puts them (SDM vol. 1, 13.2)."""
+    """AVX, AVX-512 and AMX parts of the area, where this processor's XSAVE puts them (SDM vol. 1, 13.2)."""
     sandbox.write(SITE_IP, b"\x0f\xa2\xcc")  # cpuid
     found = []
-    for number in (2, 5, 6, 7):
+    for number in (2, 5, 6, 7, _XTILECFG, 18):
         asked = register_set(register_set(registers, "rax", _XSAVE_LEAF), "rcx", number)
         stop = sandbox.run(asked)
         size, offset = register_get(stop.registers, "rax"), register_get(stop.registers, "rbx")

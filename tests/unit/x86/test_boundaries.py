@@ -6,7 +6,7 @@ from itertools import accumulate
 
 import pytest
 
-from uprobe_core.x86.boundaries import find_starts, mark_boundaries
+from uprobe_core.x86.boundaries import BEGINS, MAY_ABORT, find_starts, mark_boundaries
 from uprobes.insn import decode_all
 
 # push rbp; mov rbp, rsp; call +5; (no instruction); nop; ret
@@ -67,6 +67,15 @@ def test_without_a_start_or_outside_the_code():
 
 def test_instruction_that_the_end_cuts():
     assert marks_of([BASE + 4, BASE + 5], [BASE + 4, BASE + 4], CODE[:7]) == [1, 1]
+
+
+def test_what_may_be_in_a_transaction():
+    # nop; xbegin +0; nop; xend; nop
+    code = bytes.fromhex("90 c7 f8 00 00 00 00 90 0f 01 d5 90")
+    vaddrs = [BASE, BASE + 1, BASE + 7, BASE + 8, BASE + 11]
+    marks = bytearray(5)
+    assert mark_boundaries(code, BASE, array("Q", vaddrs), array("Q", [BASE] * 5), marks) == 3
+    assert list(marks) == [BEGINS, BEGINS, MAY_ABORT, MAY_ABORT, BEGINS]
 
 
 def test_columns_of_different_length():
