@@ -1,13 +1,14 @@
 """Slot areas: ordinary mappings, on demand, in the right place, safe from the target, gone or empty afterwards."""
 
 import mmap
+import random
 import re
 from pathlib import Path
 
 import pytest
 
 import uprobes
-from tests.process import wait_until
+from tests.process import executable_text, wait_until
 
 PAGE = mmap.PAGESIZE
 TRAPS = b"uprobes traps"
@@ -122,3 +123,32 @@ def test_slots_of_removed_probes_are_used_again(victim):
             target.probe("many_functions:function_*", mode="step").remove()
         after = anonymous_code(many.pid)
     assert sum(end - start for start, end in after.items()) <= 3 * sum(end - start for start, end in before.items())
+
+
+@pytest.mark.parametrize("mode", ["trap", "step"])
+def test_scrambled_slots_cost_the_target_a_thread_at_most(victim, mode):
+    """Somebody writes garbage over every slot; the tracer goes on, and another target is served as before."""
+    scrambled, other = victim("hot"), victim("hot")
+    before = executable_text(scrambled.pid)
+    with uprobes.attach(scrambled.pid) as target, uprobes.attach(other.pid) as second:
+        probe = target.probe(target.instructions("hot:hot"), mode=mode)
+        witness = second.probe("hot:hot", mode=mode)
+        scrambled.order(10)
+        scrambled.wait_line("ns")
+        counted = max(site.hits for site in probe.sites)
+        garbage = random.Random(7)  # noqa: S311
+        with open(f"/proc/{scrambled.pid}/mem", "r+b", buffering=0) as memory:
+            for start, end in anonymous_code(scrambled.pid).items():
+                memory.seek(start)
+                memory.write(garbage.randbytes(end - start))
+        scrambled.order(10)
+        other.order(10)
+        other.wait_line("ns")
+        assert witness.hits == 10
+        assert counted == 10
+        # Its thread went astray, or went on: either way nothing of ours stays behind.
+        target.run(timeout=1.0)
+        target.detach()
+        if scrambled.process.poll() is None:
+            assert executable_text(scrambled.pid) == before
+    assert other.finish()["hot"] == 10
