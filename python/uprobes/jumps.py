@@ -241,7 +241,7 @@ class JumpTable:
                 "used": self._jumps.cells_used * CELL,
             },
             "windows": [
-                (vaddr, original.hex(), trampoline, size) for vaddr, original, trampoline, size in self._jumps.windows()
+                (vaddr, original.hex(), *trampoline) for vaddr, original, *trampoline in self._jumps.windows()
             ],
             "sites": sites,
         }
@@ -254,12 +254,12 @@ class JumpTable:
         self._take_board(described["board"])
         extents = [(module, _extent(module)) for module in read_modules(self._pid)]
         windows: list[tuple[int, int, int]] = []
-        for vaddr, original, trampoline, size in described["windows"]:
+        for vaddr, original, *trampoline in described["windows"]:
             within = next((extent for module, extent in extents if vaddr in module), None)
             content = bytes.fromhex(original)
             if within is None or not agrees(vaddr, content):
                 continue
-            number = self._jumps.adopt_window(vaddr, content, trampoline, size, *within)
+            number = self._jumps.adopt_window(vaddr, content, *trampoline, *within)
             if number is not None:
                 windows.append((vaddr, vaddr + len(content), number))
         windows.sort()

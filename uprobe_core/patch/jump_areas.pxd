@@ -25,6 +25,7 @@ ctypedef struct jump_area_t:
     bint sealed
     uint32_t units
     uint32_t hint         # all units before are taken
+    uint32_t cold_hint    # all units from here on are taken
     uint32_t free
     uint32_t *owners      # of each unit: a trampoline's number, UNIT_FREE or UNIT_TAKEN
 
@@ -38,10 +39,10 @@ cdef void jump_areas_drop(jump_areas_t *areas) noexcept nogil
 # Takes in a mapping: a page of literals at `gate_vaddr` and `size` bytes for code at `vaddr`. 0 or -ENOMEM.
 cdef int jump_area_add(jump_areas_t *areas, uint64_t gate_vaddr, uint64_t vaddr, uint64_t size, bint sealed) noexcept nogil
 
-# The area from which everything in [low, high) is within reach, and that has `size` contiguous bytes free, taken now
-# for `owner`. The address goes to `vaddr`. The area, or NULL: there is none.
-cdef jump_area_t *jump_room_take(jump_areas_t *areas, uint64_t low, uint64_t high, uint32_t size, uint32_t owner,
-                                 uint64_t *vaddr) noexcept nogil
+# The area from which everything in [low, high) is within reach, and that has `size` contiguous bytes free and `cold_size`
+# more, near its end, taken now for `owner`. Their addresses go to `vaddr` and `cold_vaddr`. NULL: there is none.
+cdef jump_area_t *jump_room_take(jump_areas_t *areas, uint64_t low, uint64_t high, uint32_t size, uint32_t cold_size,
+                                 uint32_t owner, uint64_t *vaddr, uint64_t *cold_vaddr) noexcept nogil
 cdef void jump_room_put(jump_areas_t *areas, uint64_t vaddr, uint32_t size) noexcept nogil
 
 # Bytes of an area that already hold something belong to `owner` from now on.

@@ -37,6 +37,7 @@ cdef int jump_area_add(jump_areas_t *areas, uint64_t gate_vaddr, uint64_t vaddr,
     area.size = size
     area.sealed = sealed
     area.hint = 0
+    area.cold_hint = area.units
     areas.low_vaddr = vaddr if areas.count == 0 else min(areas.low_vaddr, vaddr)
     areas.high_vaddr = max(areas.high_vaddr, vaddr + size)
     areas.count += 1
@@ -60,17 +61,38 @@ cdef bint area_take(jump_area_t *area, uint32_t wanted, uint32_t owner, uint64_t
     return False
 
 
-cdef jump_area_t *jump_room_take(jump_areas_t *areas, uint64_t low, uint64_t high, uint32_t size, uint32_t owner,
-                                 uint64_t *vaddr) noexcept nogil:
-    cdef uint32_t wanted = (size + UNIT - 1) // UNIT
+cdef bint area_take_cold(jump_area_t *area, uint32_t wanted, uint32_t owner, uint64_t *vaddr) noexcept nogil:
+    """The same, from the end."""
+    cdef uint32_t unit = area.cold_hint, run = 0, i
+    while unit and area.owners[unit - 1] != UNIT_FREE:
+        unit -= 1
+    area.cold_hint = unit
+    while unit and run < wanted:
+        unit -= 1
+        run = run + 1 if area.owners[unit] == UNIT_FREE else 0
+    if run < wanted:
+        return False
+    for i in range(unit, unit + wanted):
+        area.owners[i] = owner
+    area.free -= wanted
+    vaddr[0] = area.vaddr + <uint64_t>unit * UNIT
+    return True
+
+
+cdef jump_area_t *jump_room_take(jump_areas_t *areas, uint64_t low, uint64_t high, uint32_t size, uint32_t cold_size,
+                                 uint32_t owner, uint64_t *vaddr, uint64_t *cold_vaddr) noexcept nogil:
+    cdef uint32_t wanted = (size + UNIT - 1) // UNIT, cold = (cold_size + UNIT - 1) // UNIT
     cdef jump_area_t *area
     cdef uint32_t i
     for i in range(areas.count):
         area = &areas.areas[i]
-        if area.free < wanted or area.vaddr + area.size > low + REACH or (area.vaddr < high and high - area.vaddr > REACH):
+        if area.free < wanted + cold or area.vaddr + area.size > low + REACH or (area.vaddr < high and high - area.vaddr > REACH):
             continue
-        if area_take(area, wanted, owner, vaddr):
+        if not area_take(area, wanted, owner, vaddr):
+            continue
+        if cold == 0 or area_take_cold(area, cold, owner, cold_vaddr):
             return area
+        jump_room_put(areas, vaddr[0], size)
     return NULL
 
 
@@ -84,6 +106,7 @@ cdef void jump_room_put(jump_areas_t *areas, uint64_t vaddr, uint32_t size) noex
         area.owners[i] = UNIT_FREE
         area.free += 1
     area.hint = min(area.hint, first)
+    area.cold_hint = max(area.cold_hint, first + (size + UNIT - 1) // UNIT)
 
 
 cdef void jump_room_claim(jump_areas_t *areas, uint64_t vaddr, uint32_t size, uint32_t owner) noexcept nogil:

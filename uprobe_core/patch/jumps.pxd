@@ -66,7 +66,7 @@ cdef void window_cancel(jumps_t *jumps, uint32_t window) noexcept nogil
 # gives way to one of ours at the next jumps_prepare. original: what the file has there; the text must have the jump. The
 # window's number goes to `number`. 0, STATUS_CHANGED, or -errno.
 cdef int window_adopt(jumps_t *jumps, uint64_t vaddr, const uint8_t *original, uint8_t length, uint64_t trampoline_vaddr,
-                      uint32_t trampoline_size, uint32_t *number) noexcept nogil
+                      uint32_t trampoline_size, uint64_t cold_vaddr, uint32_t cold_size, uint32_t *number) noexcept nogil
 
 # The bytes of [vaddr, vaddr + size) that were read from the target, as they are without our jumps.
 cdef void jumps_hide(const jumps_t *jumps, uint64_t vaddr, uint8_t *bytes, size_t size) noexcept nogil

@@ -3,7 +3,7 @@
 from libc.errno cimport ENOMEM
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 
 from uprobe_core.abi cimport (
     HIT_COUNT, INSN_MAX, OPERAND_NONE, PLAN_ONE_STOP, REFUSAL_CHANGED, REFUSAL_INSIDE, REFUSAL_NONE, REFUSAL_NO_BOARD, REFUSAL_PAGE, REFUSAL_OCCUPIED,
@@ -24,7 +24,7 @@ from uprobe_core.patch.windows cimport (
 )
 from uprobe_core.status cimport STATUS_CHANGED, STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
 from uprobe_core.x86.trampoline cimport (
-    ACTIONS_MAX, JUMP_SIZE, TRAMPOLINE_BYTES, WINDOW_BYTES, WINDOW_INSNS, arrival_t, trampoline_make, trampoline_t,
+    ACTIONS_MAX, COLD_BYTES, JUMP_SIZE, TRAMPOLINE_BYTES, WINDOW_BYTES, WINDOW_INSNS, arrival_t, trampoline_make, trampoline_t,
 )
 
 cdef enum:
@@ -112,10 +112,12 @@ cdef int wish_window(jumps_t *jumps, jump_wish_t *wish, const uint8_t *code, uin
 cdef int wish_try(jumps_t *jumps, jump_wish_t *wish, const uint8_t *code, uint8_t *length) noexcept nogil:
     """Whether the window can be displaced, and the site begins an instruction of it."""
     cdef uint8_t bytes[TRAMPOLINE_BYTES]
+    cdef uint8_t cold[COLD_BYTES]
     cdef trampoline_t trial
     cdef size_t i
     cdef int status = trampoline_make(code, wish.length, wish.window_vaddr, jumps.decode_options, NULL, 0, NULL,
-                                      (wish.window_vaddr & ~<uint64_t>(UNIT - 1)) + TRIAL_DISTANCE, bytes, TRAMPOLINE_BYTES, &trial)
+                                      (wish.window_vaddr & ~<uint64_t>(UNIT - 1)) + TRIAL_DISTANCE, bytes, TRAMPOLINE_BYTES,
+                                      wish.window_vaddr, cold, &trial)
     if status:
         return wish_refuse(wish, trial.refusal if trial.refusal else REFUSAL_TOO_LONG)
     for i in range(trial.count):
@@ -174,6 +176,12 @@ cdef int jumps_insert(jumps_t *jumps, jump_wish_t *wishes, size_t count, const u
 
 # ---- trampolines
 
+# Cold parts are given out from an area's end: their run grows downwards.
+ctypedef struct runs_t:
+    run_t hot
+    run_t cold
+
+
 cdef int run_flush(const jumps_t *jumps, run_t *run) noexcept nogil:
     cdef int status = memory_write(jumps.mem_fd, run.vaddr, run.bytes, run.size) if run.size else 0
     run.size = 0
@@ -183,10 +191,17 @@ cdef int run_flush(const jumps_t *jumps, run_t *run) noexcept nogil:
 cdef int run_append(const jumps_t *jumps, run_t *run, uint64_t vaddr, const uint8_t *bytes, size_t size) noexcept nogil:
     """`size`: a multiple of UNIT, as all addresses are."""
     cdef int status = 0
-    if run.size and (run.vaddr + run.size != vaddr or run.size + size > RUN_BYTES):
+    cdef bint below = run.size and vaddr + size == run.vaddr
+    if run.size and ((run.vaddr + run.size != vaddr and not below) or run.size + size > RUN_BYTES):
         status = run_flush(jumps, run)
     if run.size == 0:
         run.vaddr = vaddr
+    elif below:
+        memmove(run.bytes + size, run.bytes, run.size)
+        memcpy(run.bytes, bytes, size)
+        run.vaddr = vaddr
+        run.size += size
+        return status
     memcpy(run.bytes + run.size, bytes, size)
     run.size += size
     return status
@@ -248,47 +263,63 @@ cdef bint window_is_wanted(const jumps_t *jumps, uint32_t window) noexcept nogil
     return False
 
 
+cdef inline uint32_t unit_round(uint32_t size) noexcept nogil:
+    return (size + UNIT - 1) // UNIT * UNIT
+
+
 cdef int trampoline_write(jumps_t *jumps, uint32_t window_number, const arrival_t *arrivals, size_t count,
-                          uint64_t purpose, run_t *run) noexcept nogil:
+                          uint64_t purpose, runs_t *runs) noexcept nogil:
     cdef uint8_t bytes[TRAMPOLINE_BYTES]
+    cdef uint8_t cold[COLD_BYTES]
     cdef window_t *window = &jumps.windows.windows[window_number]
     cdef hitplace_t common = jumps.windows.board.common
     cdef trampoline_t made
     cdef jump_area_t *area
-    cdef uint64_t vaddr
-    cdef uint32_t number, size
+    cdef uint64_t vaddr, cold_vaddr = (window.vaddr & ~<uint64_t>(UNIT - 1)) + TRIAL_DISTANCE
+    cdef uint32_t number, size, cold_size
     cdef int status
     common.gate_vaddr = window.vaddr
     # First anywhere, for the size: all jumps out of it are near ones.
     status = trampoline_make(window.original, window.length, window.vaddr, jumps.decode_options, arrivals, count, &common,
-                             (window.vaddr & ~<uint64_t>(UNIT - 1)) + TRIAL_DISTANCE, bytes, TRAMPOLINE_BYTES, &made)
+                             cold_vaddr, bytes, TRAMPOLINE_BYTES, cold_vaddr, cold, &made)
     if status:
         return status
-    size = (made.size + UNIT - 1) // UNIT * UNIT
+    size, cold_size = unit_round(made.size), unit_round(made.cold_size)
     status = trampoline_add(&jumps.windows, window_number, &number)
     if status < 0:
         return status
-    area = jump_room_take(&jumps.areas, window.low, window.high, size, number, &vaddr)
+    area = jump_room_take(&jumps.areas, window.low, window.high, size, cold_size, number, &vaddr, &cold_vaddr)
     if area == NULL:
         trampoline_remove(&jumps.windows, number)
         return STATUS_NO_ROOM
     memset(bytes, OPCODE_INT3, sizeof(bytes))
+    memset(cold, OPCODE_INT3, sizeof(cold))
     common.gate_vaddr = area.gate_vaddr
     status = trampoline_make(window.original, window.length, window.vaddr, jumps.decode_options, arrivals, count, &common,
-                             vaddr, bytes, size, &jumps.windows.trampolines[number])
+                             vaddr, bytes, size, cold_vaddr, cold, &jumps.windows.trampolines[number])
     if status == STATUS_OK:
-        status = run_append(jumps, run, vaddr, bytes, size)
-    if status:
-        jump_room_put(&jumps.areas, vaddr, size)
-        trampoline_remove(&jumps.windows, number)
-        return status
+        status = run_append(jumps, &runs.hot, vaddr, bytes, size)
+    if status == STATUS_OK and cold_size:
+        status = run_append(jumps, &runs.cold, cold_vaddr, cold, cold_size)
     jumps.windows.trampolines[number].size = <unsigned short>size
+    jumps.windows.trampolines[number].cold_size = <unsigned short>cold_size
     jumps.windows.trampolines[number].purpose = purpose
+    if status:
+        trampoline_give_back(jumps, number)
+        return status
     window.pending = number
     return STATUS_OK
 
 
-cdef int window_prepare(jumps_t *jumps, uint32_t number, run_t *run) noexcept nogil:
+cdef void trampoline_give_back(jumps_t *jumps, uint32_t number) noexcept nogil:
+    cdef trampoline_t *old = &jumps.windows.trampolines[number]
+    jump_room_put(&jumps.areas, old.vaddr, old.size)
+    if old.cold_size:
+        jump_room_put(&jumps.areas, old.cold_vaddr, old.cold_size)
+    trampoline_remove(&jumps.windows, number)
+
+
+cdef int window_prepare(jumps_t *jumps, uint32_t number, runs_t *runs) noexcept nogil:
     cdef window_t *window = &jumps.windows.windows[number]
     cdef arrival_t arrivals[WINDOW_INSNS]
     cdef uint64_t purpose
@@ -297,12 +328,13 @@ cdef int window_prepare(jumps_t *jumps, uint32_t number, run_t *run) noexcept no
     if window.pending != TRAMPOLINE_NONE:
         if arrived and jumps.windows.trampolines[window.pending].purpose == purpose:
             return STATUS_OK
-        run_flush(jumps, run)
+        run_flush(jumps, &runs.hot)
+        run_flush(jumps, &runs.cold)
         window_cancel(jumps, number)
     if arrived == 0 or (window.state & WINDOW_ARMED
                         and jumps.windows.trampolines[window.trampoline].purpose == purpose):
         return STATUS_OK
-    status = trampoline_write(jumps, number, arrivals, arrived, purpose, run)
+    status = trampoline_write(jumps, number, arrivals, arrived, purpose, runs)
     if status == STATUS_REFUSED:
         window.state |= WINDOW_REFUSED
         return STATUS_OK
@@ -310,10 +342,10 @@ cdef int window_prepare(jumps_t *jumps, uint32_t number, run_t *run) noexcept no
 
 
 cdef int jumps_prepare(jumps_t *jumps, const uint32_t *windows, size_t count, uint32_t *missing) noexcept nogil:
-    cdef run_t run
+    cdef runs_t runs
     cdef size_t i
     cdef int status = 0, flushed
-    run.size = 0
+    runs.hot.size = runs.cold.size = 0
     if jumps.scratch == NULL:
         jumps.scratch = <hitcode_t *>calloc(WINDOW_INSNS * ACTIONS_MAX, sizeof(hitcode_t))
         if jumps.scratch == NULL:
@@ -324,11 +356,13 @@ cdef int jumps_prepare(jumps_t *jumps, const uint32_t *windows, size_t count, ui
             return status
     for i in range(count):
         jumps.windows.windows[windows[i]].state &= ~<unsigned int>WINDOW_REFUSED
-        status = window_prepare(jumps, windows[i], &run)
+        status = window_prepare(jumps, windows[i], &runs)
         if status:
             missing[0] = windows[i]
             break
-    flushed = run_flush(jumps, &run)
+    flushed = run_flush(jumps, &runs.hot)
+    if flushed == 0:
+        flushed = run_flush(jumps, &runs.cold)
     return status if status else flushed
 
 
@@ -354,10 +388,11 @@ cdef int trampoline_free(jumps_t *jumps, uint32_t trampoline) noexcept nogil:
     cdef uint8_t filler[TRAMPOLINE_BYTES]
     cdef trampoline_t *old = &jumps.windows.trampolines[trampoline]
     cdef int status
-    memset(filler, OPCODE_INT3, old.size)
+    memset(filler, OPCODE_INT3, sizeof(filler))
     status = memory_write(jumps.mem_fd, old.vaddr, filler, old.size)
-    jump_room_put(&jumps.areas, old.vaddr, old.size)
-    trampoline_remove(&jumps.windows, trampoline)
+    if status == 0 and old.cold_size:
+        status = memory_write(jumps.mem_fd, old.cold_vaddr, filler, old.cold_size)
+    trampoline_give_back(jumps, trampoline)
     return status
 
 
@@ -454,7 +489,7 @@ cdef uint32_t record_of_patch(const journal_t *journal, uint64_t vaddr) noexcept
 
 
 cdef int window_adopt(jumps_t *jumps, uint64_t vaddr, const uint8_t *original, uint8_t length, uint64_t trampoline_vaddr,
-                      uint32_t trampoline_size, uint32_t *number) noexcept nogil:
+                      uint32_t trampoline_size, uint64_t cold_vaddr, uint32_t cold_size, uint32_t *number) noexcept nogil:
     cdef uint8_t expected[WINDOW_BYTES]
     cdef uint8_t there[WINDOW_BYTES]
     cdef window_t *window
@@ -467,6 +502,8 @@ cdef int window_adopt(jumps_t *jumps, uint64_t vaddr, const uint8_t *original, u
     memset(&jumps.windows.trampolines[trampoline], 0, sizeof(trampoline_t))
     jumps.windows.trampolines[trampoline].vaddr = trampoline_vaddr
     jumps.windows.trampolines[trampoline].size = <unsigned short>trampoline_size
+    jumps.windows.trampolines[trampoline].cold_vaddr = cold_vaddr
+    jumps.windows.trampolines[trampoline].cold_size = <unsigned short>cold_size
     window = &jumps.windows.windows[number[0]]
     window.trampoline = trampoline
     window.state = WINDOW_ARMED
@@ -476,6 +513,7 @@ cdef int window_adopt(jumps_t *jumps, uint64_t vaddr, const uint8_t *original, u
         trampoline_remove(&jumps.windows, trampoline)
         return STATUS_CHANGED
     jump_room_claim(&jumps.areas, trampoline_vaddr, trampoline_size, trampoline)
+    jump_room_claim(&jumps.areas, cold_vaddr, cold_size, trampoline)
     window.record = record_of_patch(jumps.journal, vaddr)
     return 0
 

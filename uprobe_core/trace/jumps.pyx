@@ -435,7 +435,8 @@ cdef class Jumps:
     # ---- jumps that stand without a tracer
 
     def windows(self):
-        """The windows whose jump is in the text: (address, original bytes, address of the trampoline, its bytes) each."""
+        """The windows whose jump is in the text: (address, original bytes, address of the trampoline, its bytes, address of
+        its cold part, that one's bytes) each."""
         cdef window_t *window
         cdef trampoline_t *trampoline
         cdef uint32_t i
@@ -444,7 +445,8 @@ cdef class Jumps:
             window = &self.tracer.engine.text.jumps.windows.windows[self.tracer.engine.text.jumps.windows.order[i].window]
             if window.state & WINDOW_ARMED:
                 trampoline = &self.tracer.engine.text.jumps.windows.trampolines[window.trampoline]
-                found.append((window.vaddr, window.original[:window.length], trampoline.vaddr, trampoline.size))
+                found.append((window.vaddr, window.original[:window.length], trampoline.vaddr, trampoline.size,
+                              trampoline.cold_vaddr, trampoline.cold_size))
         return found
 
     def cell(self, uint32_t number):
@@ -453,15 +455,15 @@ cdef class Jumps:
                 site_at(&self.tracer.engine.text.sites, number).hits)
 
     def adopt_window(self, uint64_t vaddr, const uint8_t[::1] original, uint64_t trampoline_vaddr,
-                     uint32_t trampoline_size, uint64_t low, uint64_t high):
+                     uint32_t trampoline_size, uint64_t cold_vaddr, uint32_t cold_size, uint64_t low, uint64_t high):
         """Take in a window whose jump an earlier tracer has left; its number, or None: its text is not so any more.
         low, high: what a trampoline must reach."""
         cdef uint32_t number
         cdef int status
-        if not 5 <= original.shape[0] <= WINDOW_BYTES or trampoline_size > TRAMPOLINE_BYTES:
+        if not 5 <= original.shape[0] <= WINDOW_BYTES or trampoline_size > TRAMPOLINE_BYTES or cold_size > TRAMPOLINE_BYTES:
             raise ValueError(f"a window of {original.shape[0]} bytes, a trampoline of {trampoline_size}")
         status = window_adopt(&self.tracer.engine.text.jumps, vaddr, &original[0], original.shape[0], trampoline_vaddr,
-                              trampoline_size, &number)
+                              trampoline_size, cold_vaddr, cold_size, &number)
         if status < 0:
             raise MemoryError("no memory for a window")
         if status:

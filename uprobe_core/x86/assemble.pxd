@@ -203,6 +203,19 @@ cdef inline size_t asm_jump_if(emitter_t *out, unsigned int condition) noexcept 
     return out.length
 
 
+cdef inline size_t asm_jump_short(emitter_t *out, unsigned int condition) noexcept nogil:
+    """jcc forward over less than 128 bytes; give the result to asm_land_short."""
+    emit_byte(out, 0x70 | condition)
+    emit_byte(out, 0)
+    return out.length
+
+
+cdef inline void asm_land_short(emitter_t *out, size_t jump) noexcept nogil:
+    """The short jump leads here."""
+    if jump <= out.room:
+        out.bytes[jump - 1] = <uint8_t>(out.length - jump)
+
+
 cdef inline size_t asm_jump(emitter_t *out) noexcept nogil:
     """jmp forward; give the result to asm_land."""
     emit_byte(out, 0xE9)

@@ -26,9 +26,10 @@ cdef enum:
 cdef int hitcode_emit(emitter_t *out, const hitcode_t *what, const hitplace_t *at,
                       hit_sections_t *sections) noexcept nogil
 
-# Writes the descriptors and abort stubs of all sections, behind all code, in the same emitter. out.ip must be a multiple
-# of 32 so that descriptors are aligned.
-cdef void hitcode_tail(emitter_t *out, const hit_sections_t *sections) noexcept nogil
+# Writes the descriptors and abort stubs of all sections, behind all code: to `cold`, which may be `out` itself, or another
+# emitter within ±2 GiB, so that what hardly ever runs takes no room from what does. A multiple of 32 bytes from cold.ip is
+# a multiple of 32, so that descriptors are aligned.
+cdef void hitcode_tail(emitter_t *out, emitter_t *cold, const hit_sections_t *sections) noexcept nogil
 
 # The section that a thread at offset `at` is inside of, or NULL: its hit has not happened yet.
 cdef const hit_section_t *section_at(const hit_sections_t *sections, uint32_t at) noexcept nogil

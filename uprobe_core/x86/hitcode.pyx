@@ -1,7 +1,7 @@
 """Writing hit code: see hitcode.pxd."""
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from uprobe_core.abi cimport (
     FIELD_REGISTER, FIELD_STACK, HIT_RECORD, HIT_SECTIONS_MAX, HIT_STACK_MAX, RECORD_UNREAD, RING_HEADER, RING_STEP,
@@ -10,10 +10,10 @@ from uprobe_core.abi cimport (
 from uprobe_core.status cimport STATUS_NO_ROOM, STATUS_OK, STATUS_REFUSED
 from uprobe_core.x86.assemble cimport (
     ASM_A, ASM_ADD, ASM_ADD_IMM, ASM_AE, ASM_AND_IMM, ASM_B, ASM_CMP_IMM, ASM_E, ASM_LE, ASM_LEA, ASM_LOAD, ASM_OR,
-    ASM_S, ASM_SHL, ASM_SHR, ASM_STORE, ASM_SUB, ASM_XOR, asm_address, asm_immediate, asm_jump, asm_jump_if, asm_land,
+    ASM_S, ASM_SHL, ASM_SHR, ASM_STORE, ASM_SUB, ASM_XOR, asm_address, asm_immediate, asm_jump, asm_jump_if, asm_jump_short, asm_land, asm_land_short,
     asm_memory, asm_patch, asm_registers, asm_relative, asm_rex, asm_shift_by, asm_thread,
 )
-from uprobe_core.x86.emit cimport emit_byte, emit_u32, emit_u64, emitter_t
+from uprobe_core.x86.emit cimport emit_byte, emit_jump, emit_u32, emit_u64, emitter_t
 from uprobe_core.x86.hitframe cimport (
     FRAME_SCRATCH_MAX, frame_close, frame_has, frame_load, frame_open, frame_plan, frame_size, hitframe_t,
 )
@@ -56,10 +56,15 @@ ctypedef struct writer_t:
     unsigned int base  # the register that gets the address of this processor's stride
 
 
-cdef void emit_gate(writer_t *writer) noexcept nogil:
-    """base is an offset in the board: make it an address, or leave where the board is closed (or we are a fork's child,
+cdef void emit_address(writer_t *writer) noexcept nogil:
+    """base is an offset in the board: make it an address. No borrow where the board is closed (or we are a fork's child,
     whose gate page is zero: subtracting 0 never borrows)."""
     asm_relative(writer.out, ASM_SUB, writer.base, writer.at.gate_vaddr + 8 * writer.what.board)
+
+
+cdef void emit_gate(writer_t *writer) noexcept nogil:
+    """The same, and leave where the board is closed."""
+    emit_address(writer)
     exits_add(&writer.exits, asm_jump_if(writer.out, ASM_AE))
 
 
@@ -73,11 +78,12 @@ cdef void emit_section_begin(writer_t *writer, hit_section_t *section) noexcept 
     section.start = <uint32_t>out.length
     asm_thread(out, ASM_LOAD, writer.base, writer.at.rseq_offset + RSEQ_CPU, False)
     asm_shift_by(out, ASM_SHL, writer.base, writer.what.shift)
-    emit_gate(writer)
+    emit_address(writer)
 
 
 cdef void emit_count(writer_t *writer, hit_section_t *section) noexcept nogil:
     cdef emitter_t *out = writer.out
+    cdef size_t closed
     if writer.at.has_rseq:
         emit_section_begin(writer, section)
     elif writer.at.has_rdpid:
@@ -88,16 +94,18 @@ cdef void emit_count(writer_t *writer, hit_section_t *section) noexcept nogil:
         emit_byte(out, 0xF8 | (writer.base & 7))
         asm_immediate(out, 4, writer.base, PROCESSORS_MAX, False)
         asm_shift_by(out, ASM_SHL, writer.base, writer.what.shift)
-        emit_gate(writer)
+        emit_address(writer)
     else:
         asm_registers(out, ASM_XOR, writer.base, writer.base, False)
-        emit_gate(writer)
+        emit_address(writer)
+    closed = asm_jump_short(out, ASM_AE)
     if not writer.at.has_rseq:
         emit_byte(out, 0xF0)
     asm_rex(out, True, 0, writer.base)  # inc qword [base + offset]
     emit_byte(out, 0xFF)
     asm_address(out, 0, writer.base, <int32_t>writer.what.offset)
     section.end = <uint32_t>out.length
+    asm_land_short(out, closed)
 
 
 cdef void emit_budget(writer_t *writer) noexcept nogil:
@@ -161,6 +169,7 @@ cdef void emit_record(writer_t *writer, hit_section_t *section) noexcept nogil:
     cdef size_t passed = 0
     cdef uint32_t i
     emit_section_begin(writer, section)
+    exits_add(&writer.exits, asm_jump_if(out, ASM_AE))
     asm_memory(out, ASM_LOAD, REG_RAX, base, head, True)
     if what.every > 1:
         asm_registers(out, ASM_LOAD, REG_RDX, REG_RAX, False)
@@ -282,28 +291,29 @@ cdef int hitcode_emit(emitter_t *out, const hitcode_t *what, const hitplace_t *a
     return STATUS_OK
 
 
-cdef void hitcode_tail(emitter_t *out, const hit_sections_t *sections) noexcept nogil:
+cdef void hitcode_tail(emitter_t *out, emitter_t *cold, const hit_sections_t *sections) noexcept nogil:
     cdef const hit_section_t *section
-    cdef size_t descriptor, stub
-    cdef uint32_t i
+    cdef uint64_t stub_ip
+    cdef uint32_t distance, i
     for i in range(sections.count):
         section = &sections.sections[i]
         # The signature stands in front of the abort address, as the operand of an instruction that faults.
-        emit_byte(out, 0x0F)  # ud1 edi, [rip + signature]
-        emit_byte(out, 0xB9)
-        emit_byte(out, 0x3D)
-        emit_u32(out, sections.signature)
-        stub = out.length
-        asm_patch(out, asm_jump(out), section.again)
-        while (out.ip + out.length) % DESCRIPTOR_ALIGN:
-            emit_byte(out, 0xCC)
-        descriptor = out.length
-        emit_u32(out, 0)  # version
-        emit_u32(out, 0)  # flags
-        emit_u64(out, out.ip + section.start)
-        emit_u64(out, section.end - section.start)
-        emit_u64(out, out.ip + stub)
-        asm_patch(out, section.descriptor, descriptor)
+        emit_byte(cold, 0x0F)  # ud1 edi, [rip + signature]
+        emit_byte(cold, 0xB9)
+        emit_byte(cold, 0x3D)
+        emit_u32(cold, sections.signature)
+        stub_ip = cold.ip + cold.length
+        emit_jump(cold, out.ip + section.again)
+        while (cold.ip + cold.length) % DESCRIPTOR_ALIGN:
+            emit_byte(cold, 0xCC)
+        distance = <uint32_t>(cold.ip + cold.length - (out.ip + section.descriptor))
+        emit_u32(cold, 0)  # version
+        emit_u32(cold, 0)  # flags
+        emit_u64(cold, out.ip + section.start)
+        emit_u64(cold, section.end - section.start)
+        emit_u64(cold, stub_ip)
+        if section.descriptor <= out.room:
+            memcpy(out.bytes + section.descriptor - 4, &distance, 4)
 
 
 cdef const hit_section_t *section_at(const hit_sections_t *sections, uint32_t at) noexcept nogil:

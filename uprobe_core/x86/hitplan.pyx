@@ -116,7 +116,7 @@ cdef class HitPlan:
             return None
         part = suffix
         emit_bytes(&out, part, len(suffix))
-        hitcode_tail(&out, &sections)
+        hitcode_tail(&out, &out, &sections)
         assert emit_fits(&out)
         return buffer[:out.length], [
             (sections.sections[i].again, sections.sections[i].start, sections.sections[i].end)

@@ -17,6 +17,7 @@ cdef enum:
     WINDOW_INSNS = 16      # most instructions
     JUMP_SIZE = 5          # of the patch
     TRAMPOLINE_BYTES = 8192  # most that a trampoline may have
+    COLD_BYTES = 1024        # most that its tails may have
     ACTIONS_MAX = 4        # at one instruction
 
 # What hit code may change without anybody noticing.
@@ -45,17 +46,19 @@ ctypedef struct trampoline_t:
     uint8_t count          # instructions
     uint8_t refusal        # enum refusal
     uint16_t end           # behind the last copy: the jump back, if there is one
-    uint16_t size          # all, the tails of the hit code included
+    uint16_t size          # all
+    uint16_t cold_size     # of what hardly ever runs: the tails of the hit code
+    uint64_t cold_vaddr
     uint64_t purpose       # what it is for, as whoever made it says
     displaced_t insns[WINDOW_INSNS]
 
 # Writes the trampoline of window code[0:size], which lies at `vaddr`, to `bytes`, to run at `ip`, a multiple of 8, as is
-# `room` (32 rather than 8 where there are arrivals: descriptors are aligned). The arrivals are sorted by offset. common:
+# `room`; and the tails of its hit code to `cold`, COLD_BYTES of room, to lie at `cold_ip`, a multiple of 32. The arrivals are sorted by offset. common:
 # all of a hitplace_t but the freedom, which is each arrival's own. STATUS_OK; STATUS_REFUSED (out.refusal: an instruction cannot be displaced);
 # STATUS_NO_ROOM: `room` is too small, or `ip` out of reach of what the instructions name.
 cdef int trampoline_make(const uint8_t *code, size_t size, uint64_t vaddr, uint32_t options, const arrival_t *arrivals,
                          size_t count, const hitplace_t *common, uint64_t ip, uint8_t *bytes, size_t room,
-                         trampoline_t *out) noexcept nogil
+                         uint64_t cold_ip, uint8_t *cold, trampoline_t *out) noexcept nogil
 
 # Where in the trampoline the thread goes that stands at `offset` of the window, or 0: no instruction begins there.
 cdef uint64_t trampoline_ip(const trampoline_t *trampoline, uint64_t offset) noexcept nogil

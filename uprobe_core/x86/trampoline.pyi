@@ -8,11 +8,13 @@ class Trampoline(NamedTuple):
     code: bytes
     insns: list[tuple[int, int, int, int]]
     end: int
+    cold: bytes
 
 def trampoline(
     window: bytes,
     vaddr: int,
     ip: int,
+    cold_ip: int = 0,
     *,
     hits: Mapping[int, HitPlan] = ...,
     gate_vaddr: int = 0,

@@ -133,8 +133,8 @@ cdef int arrival_emit(emitter_t *out, const arrival_t *arrival, const hitplace_t
 
 cdef int trampoline_make(const uint8_t *code, size_t size, uint64_t vaddr, uint32_t options, const arrival_t *arrivals,
                          size_t count, const hitplace_t *common, uint64_t ip, uint8_t *bytes, size_t room,
-                         trampoline_t *out) noexcept nogil:
-    cdef emitter_t emitter
+                         uint64_t cold_ip, uint8_t *cold, trampoline_t *out) noexcept nogil:
+    cdef emitter_t emitter, tail
     cdef hit_sections_t sections
     cdef insn_t insn
     cdef plan_t plan
@@ -181,10 +181,13 @@ cdef int trampoline_make(const uint8_t *code, size_t size, uint64_t vaddr, uint3
     out.end = <uint16_t>emitter.length
     if goes_on:
         emit_jump(&emitter, vaddr + size)
+    emit_begin(&tail, cold, COLD_BYTES, cold_ip)
     if sections.count:
-        hitcode_tail(&emitter, &sections)
+        hitcode_tail(&emitter, &tail, &sections)
     out.size = <uint16_t>(emitter.length if emitter.literals == 0 else room)
-    return STATUS_OK if emit_fits(&emitter) else STATUS_NO_ROOM
+    out.cold_vaddr = cold_ip
+    out.cold_size = <uint16_t>tail.length
+    return STATUS_OK if emit_fits(&emitter) and emit_fits(&tail) else STATUS_NO_ROOM
 
 
 cdef uint64_t trampoline_ip(const trampoline_t *trampoline, uint64_t offset) noexcept nogil:
@@ -210,18 +213,18 @@ cdef extern from "decode_options.h" nogil:
     unsigned int decode_host_vendor()
 
 
-Trampoline = namedtuple("Trampoline", "ip code insns end")
+Trampoline = namedtuple("Trampoline", "ip code insns end cold")
 Trampoline.__doc__ = """A trampoline's address and bytes, and where each instruction of its window went.
 
 insns: for each instruction (offset in the window, length, offset of its hit code or copy, offset of its copy).
-end: offset of the jump back.
+end: offset of the jump back. cold: the bytes of what hardly ever runs, for `cold_ip`.
 """
 
 
-def trampoline(window: bytes, vaddr: int, ip: int, *, hits: dict[int, HitPlan] = {}, gate_vaddr: int = 0,
+def trampoline(window: bytes, vaddr: int, ip: int, cold_ip: int = 0, *, hits: dict[int, HitPlan] = {}, gate_vaddr: int = 0,
                rseq_offset: int | None = None, signature: int = 0, dead: int = 0, flags_dead: bool = False,
                red_zone: bool = True) -> Trampoline:
-    """The trampoline at `ip` of the window at `vaddr`.
+    """The trampoline at `ip` of the window at `vaddr`; the tails of its hit code are to lie at `cold_ip`.
 
     hits: for offsets of instructions in the window, what is done there. gate_vaddr, rseq_offset, signature: of the target;
     dead, flags_dead, red_zone: what holds at all of them. Raises ValueError with the number of the refusal, or where it
@@ -232,6 +235,7 @@ def trampoline(window: bytes, vaddr: int, ip: int, *, hits: dict[int, HitPlan] =
     cdef trampoline_t made
     cdef HitPlan plan
     cdef uint8_t bytes_out[TRAMPOLINE_BYTES]
+    cdef uint8_t cold[COLD_BYTES]
     cdef size_t count = 0
     cdef int status
     memset(&common, 0, sizeof(common))
@@ -248,11 +252,11 @@ def trampoline(window: bytes, vaddr: int, ip: int, *, hits: dict[int, HitPlan] =
         arrivals[count].freedom.red_zone = red_zone
         count += 1
     status = trampoline_make(window, len(window), vaddr, DECODE_64 | decode_host_vendor(), arrivals, count, &common, ip,
-                             bytes_out, TRAMPOLINE_BYTES, &made)
+                             bytes_out, TRAMPOLINE_BYTES, cold_ip, cold, &made)
     if status == STATUS_REFUSED:
         raise ValueError(made.refusal)
     if status:
         raise ValueError(f"trampoline {ip:#x} is out of reach of the window at {vaddr:#x}")
     insns = [(made.insns[i].offset, made.insns[i].length, made.insns[i].hit, made.insns[i].copy)
              for i in range(made.count)]
-    return Trampoline(ip, bytes_out[:made.size], insns, made.end)
+    return Trampoline(ip, bytes_out[:made.size], insns, made.end, cold[:made.cold_size])
